@@ -1,0 +1,52 @@
+"""A network, a schedule and a prediction make a denoiser: E[x0 | x_t, condition]."""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from minidiff.predictions import Prediction
+from minidiff.schedules import Schedule
+from minidiff.shapes import expand_like
+from minidiff.validate import require, require_floating, require_like, require_time
+
+
+class Denoiser(nn.Module):
+    """Wraps `net(x_t, t, **cond)` so that everything downstream sees only x̂0.
+
+    `net` gets x_t of shape (B, …) and t of shape (B,), and returns a tensor like x_t. Conditions are keyword-only
+    arguments of the network, so that a misspelt one is a `TypeError` and not a silent default.
+    """
+
+    def __init__(self, net: nn.Module, schedule: Schedule, prediction: Prediction):
+        super().__init__()
+        require(isinstance(schedule, Schedule), "schedule", type(schedule).__name__, "a minidiff Schedule, such as Linear()")
+        require(isinstance(prediction, Prediction), "prediction", type(prediction).__name__, "EPS, X0, V or VELOCITY")
+        self.net, self.schedule, self.prediction = net, schedule, prediction
+
+    def _output(self, x_t: Tensor, t: Tensor, cond: dict[str, Any]) -> Tensor:
+        # Times stay in float32 or better: bfloat16 could not tell t = 0.996 from 1.
+        at_least_fp32 = torch.promote_types(x_t.dtype, torch.float32)
+        return self.net(x_t, t.to(x_t.device, at_least_fp32).expand(len(x_t)), **cond)
+
+    def forward(self, x_t: Tensor, t: Tensor, **cond: Any) -> Tensor:
+        """x̂0 = E[x0 | x_t, cond], like x_t of shape (B, …); t is a scalar or (B,), in [0, 1]."""
+        require_floating("x_t", x_t, min_dim=1)
+        require_time(t, batch=len(x_t))
+        output = self._output(x_t, t, cond)
+        require(output.shape == x_t.shape, "net", f"an output of shape {tuple(output.shape)}", f"that of x_t, {tuple(x_t.shape)}")
+        return self.prediction.to_x0(self.schedule, x_t, output, expand_like(t, x_t)).to(x_t.dtype)
+
+    def loss(self, x0: Tensor, t: Tensor, eps: Tensor, **cond: Any) -> Tensor:
+        """Mean squared error of the network's output against the prediction's target, one value per picture: (B,).
+
+        For EPS this is the simple loss of DDPM (arXiv 2006.11239, eq. 14); for VELOCITY on Linear, flow matching's.
+        """
+        require_floating("x0", x0, finite=True, min_dim=1)
+        require_like("eps", eps, x0, "x0")
+        require_time(t, batch=len(x0))
+        x_t = self.schedule.add_noise(x0, eps, t)
+        target = self.prediction.target(self.schedule, x0, eps, expand_like(t, x0).to(x0.device)).to(x0.dtype)
+        output = self._output(x_t, t, cond)
+        require_like("net output", output, target, "the target")
+        return (output - target).square().flatten(1).mean(1)

@@ -1,0 +1,47 @@
+"""Noise that belongs to a picture, not to its batch.
+
+Every random draw in the library takes a `generator`. It may be one `torch.Generator` for the whole batch, or a list
+with one generator per picture; then picture i gets the same noise whatever stands beside it. Noise is drawn on the
+generator's own device and moved, so the same seed gives the same picture on a CPU and on a GPU.
+"""
+
+from collections.abc import Iterable, Sequence
+
+import torch
+from torch import Generator, Tensor
+
+from minidiff.validate import require
+
+Randomness = Generator | Sequence[Generator] | None
+
+
+def seeded(seeds: int | Iterable[int]) -> Generator | list[Generator]:
+    """One CPU generator for an integer, a list of them (one per picture) for several integers."""
+    if isinstance(seeds, int):
+        return Generator().manual_seed(seeds)
+    return [Generator().manual_seed(int(s)) for s in seeds]
+
+
+def randn(
+    shape: Sequence[int], generator: Randomness, dtype: torch.dtype = torch.float32, device: object = "cpu"
+) -> Tensor:
+    """Standard normal noise of `shape` = (B, …), drawn from `generator`.
+
+    With a list, picture i is drawn from `generator[i]` alone; `ValueError` if the list does not have B entries.
+    None means PyTorch's own default generator (not reproducible across batches).
+    bf16 and fp16 noise is drawn in fp32 and rounded, so that a seed means the same picture in every dtype below fp64.
+    """
+    drawn = torch.float64 if dtype == torch.float64 else torch.float32
+    if generator is None or isinstance(generator, Generator):
+        source = generator.device if generator is not None else device
+        noise = torch.randn(*shape, generator=generator, dtype=drawn, device=source)  # type: ignore[arg-type]
+    else:
+        require(len(generator) == shape[0], "generator", f"{len(generator)} generators", f"one per picture ({shape[0]})")
+        rows = [torch.randn(*shape[1:], generator=g, dtype=drawn, device=g.device) for g in generator]
+        noise = torch.stack(rows)
+    return noise.to(device=device, dtype=dtype)  # type: ignore[arg-type]
+
+
+def randn_like(x: Tensor, generator: Randomness) -> Tensor:
+    """`randn` with the shape, dtype and device of `x`."""
+    return randn(x.shape, generator, x.dtype, x.device)

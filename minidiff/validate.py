@@ -1,0 +1,60 @@
+"""Checks of public arguments: one sentence that names the argument, what came, and what was expected."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+
+def require(ok: bool, argument: str, got: object, expected: str) -> None:
+    """Raise `ValueError("argument: got …, expected …")` unless `ok`."""
+    if not ok:
+        raise ValueError(f"{argument}: got {got}, expected {expected}")
+
+
+def describe(value: object) -> str:
+    """A tensor as `float32 tensor of shape (2, 3)`, anything else as its type and value."""
+    if isinstance(value, Tensor):
+        return f"{str(value.dtype).removeprefix('torch.')} tensor of shape {tuple(value.shape)}"
+    return f"{type(value).__name__} {value!r}"
+
+
+def require_floating(argument: str, value: object, finite: bool = False, min_dim: int = 0) -> None:
+    """`value` must be a floating-point tensor of at least `min_dim` dimensions, free of NaN and infinity if `finite`."""
+    expected = "a floating-point tensor" + (f" with at least {min_dim} dimension(s)" if min_dim else "")
+    require(isinstance(value, Tensor) and value.is_floating_point(), argument, describe(value), expected)
+    assert isinstance(value, Tensor)
+    require(value.ndim >= min_dim, argument, describe(value), expected)
+    if finite:
+        bad = int((~torch.isfinite(value)).sum())
+        require(bad == 0, argument, f"{bad} values that are NaN or infinite", "finite values only")
+
+
+def require_like(argument: str, value: object, other: Tensor, other_name: str) -> None:
+    """`value` must be a tensor with the shape, dtype and device of `other`."""
+    expected = f"the same as {other_name}: {describe(other)} on {other.device}"
+    require(isinstance(value, Tensor), argument, describe(value), expected)
+    assert isinstance(value, Tensor)
+    same = value.shape == other.shape and value.dtype == other.dtype and value.device == other.device
+    require(same, argument, f"{describe(value)} on {value.device}", expected)
+
+
+def require_time(t: object, batch: int | None = None, argument: str = "t") -> None:
+    """Times are floating-point tensors in [0, 1]; with `batch`, they must be a scalar or have shape (batch,).
+
+    The range is read only where that costs nothing (on the CPU): on a GPU it would make the host wait.
+    """
+    require_floating(argument, t)
+    assert isinstance(t, Tensor)
+    if batch is not None:
+        require(t.ndim == 0 or tuple(t.shape) == (batch,), argument, describe(t), f"a scalar or shape ({batch},)")
+    if t.device.type == "cpu" and t.numel():
+        lo, hi = float(t.detach().min()), float(t.detach().max())
+        require(0.0 <= lo and hi <= 1.0, argument, f"values from {lo:g} to {hi:g}", "times in [0, 1]")
+
+
+def require_shape(argument: str, value: Tensor, shape: Sequence[int | None]) -> None:
+    """`value.shape` must equal `shape`; None stands for any size."""
+    fits = value.ndim == len(shape) and all(want in (None, have) for have, want in zip(value.shape, shape))
+    readable = "(" + ", ".join("any" if n is None else str(n) for n in shape) + ")"
+    require(fits, argument, describe(value), f"shape {readable}")
