@@ -1,0 +1,45 @@
+# make lab    install everything and open the course in JupyterLab
+# make test   install everything and run every check, test and notebook
+# The others are parts of these two. `make lab PYTHON=/path/to/python3.12` chooses the Python.
+VENV ?= .venv
+PY := $(VENV)/bin/python
+WORKERS ?= 2
+
+# Two test processes with one thread each finish sooner on two cores than two that fight over both.
+PYTEST := OMP_NUM_THREADS=1 $(PY) -m pytest -n $(WORKERS) --dist loadscope
+NOTEBOOKS := --nbval-lax --nbval-cell-timeout=240 notebooks
+
+.PHONY: help setup lab test fast check system notebooks bench clean
+help:
+	@sed -n 's/^# \{0,1\}//p;/^VENV/q' Makefile
+
+setup: $(VENV)/.installed-dev
+
+# The stamp is written when an install has ended well: no stamp, or one older than these files, means install (again).
+$(VENV)/.installed-%: pyproject.toml constraints.txt
+	sh tools/setup.sh $(VENV) $*
+
+lab: $(VENV)/.installed-lab
+	$(PY) tools/open_lab.py
+
+test: check system
+	$(PYTEST) $(NOTEBOOKS) tests
+
+fast: setup
+	$(PYTEST) -m "not slow and not notebook and not browser and not parity" tests
+
+notebooks: setup
+	$(PYTEST) $(NOTEBOOKS)
+
+check: setup
+	$(PY) tools/check.py
+
+system:
+	sh tools/install_system.sh
+
+bench: setup
+	$(PY) -m pip install --quiet --constraint constraints.txt --editable ".[bench]"
+	$(PY) -m benchmarks
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache .hypothesis .import_linter_cache .grimp_cache
