@@ -20,8 +20,18 @@ class Denoiser(nn.Module):
 
     def __init__(self, net: nn.Module, schedule: Schedule, prediction: Prediction):
         super().__init__()
-        require(isinstance(schedule, Schedule), "schedule", type(schedule).__name__, "a minidiff Schedule, such as Linear()")
-        require(isinstance(prediction, Prediction), "prediction", type(prediction).__name__, "EPS, X0, V or VELOCITY")
+        require(
+            isinstance(schedule, Schedule),
+            "schedule",
+            type(schedule).__name__,
+            "a minidiff Schedule, such as Linear()",
+        )
+        require(
+            isinstance(prediction, Prediction),
+            "prediction",
+            type(prediction).__name__,
+            "EPS, X0, V or VELOCITY",
+        )
         self.net, self.schedule, self.prediction = net, schedule, prediction
 
     def _output(self, x_t: Tensor, t: Tensor, cond: dict[str, Any]) -> Tensor:
@@ -34,7 +44,12 @@ class Denoiser(nn.Module):
         require_floating("x_t", x_t, min_dim=1)
         require_time(t, batch=len(x_t))
         output = self._output(x_t, t, cond)
-        require(output.shape == x_t.shape, "net", f"an output of shape {tuple(output.shape)}", f"that of x_t, {tuple(x_t.shape)}")
+        require(
+            output.shape == x_t.shape,
+            "net",
+            f"an output of shape {tuple(output.shape)}",
+            f"that of x_t, {tuple(x_t.shape)}",
+        )
         return self.prediction.to_x0(self.schedule, x_t, output, expand_like(t, x_t)).to(x_t.dtype)
 
     def loss(self, x0: Tensor, t: Tensor, eps: Tensor, **cond: Any) -> Tensor:

@@ -28,7 +28,9 @@ Weight = float | Tensor
 
 def _weight(w: Weight, x: Tensor) -> float | Tensor:
     if isinstance(w, Tensor):
-        require(w.ndim == 0 or tuple(w.shape) == (len(x),), "w", describe(w), f"a number or shape ({len(x)},)")
+        require(
+            w.ndim == 0 or tuple(w.shape) == (len(x),), "w", describe(w), f"a number or shape ({len(x)},)"
+        )
         require(bool(torch.isfinite(w).all()), "w", w.tolist(), "finite strengths")
         return expand_like(w.to(x), x)
     require(isinstance(w, (int, float)) and abs(w) < float("inf"), "w", describe(w), "a finite number")
@@ -68,7 +70,9 @@ def extrapolate(good: Denoise, bad: Denoise, w: Weight) -> Denoise:
     return guided
 
 
-def cfg(denoiser: Callable[..., Tensor], cond: Mapping[str, Tensor], null: Mapping[str, Tensor], w: Weight) -> Denoise:
+def cfg(
+    denoiser: Callable[..., Tensor], cond: Mapping[str, Tensor], null: Mapping[str, Tensor], w: Weight
+) -> Denoise:
     """Classifier-free guidance with both branches in one call of the network, on a batch of 2B.
 
     The same numbers as `extrapolate(bind(denoiser, **cond), bind(denoiser, **null), w)` up to rounding, faster where
@@ -92,7 +96,12 @@ def _gradient(log_prob: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
     with torch.enable_grad():
         x = x.detach().requires_grad_()
         value = log_prob(x)
-        require(value.shape == x.shape[:1], "log_prob", describe(value), f"one value per picture, shape ({len(x)},)")
+        require(
+            value.shape == x.shape[:1],
+            "log_prob",
+            describe(value),
+            f"one value per picture, shape ({len(x)},)",
+        )
         return torch.autograd.grad(value.sum(), x)[0]
 
 

@@ -36,7 +36,12 @@ def randn(
         source = generator.device if generator is not None else device
         noise = torch.randn(*shape, generator=generator, dtype=drawn, device=source)  # type: ignore[arg-type]
     else:
-        require(len(generator) == shape[0], "generator", f"{len(generator)} generators", f"one per picture ({shape[0]})")
+        require(
+            len(generator) == shape[0],
+            "generator",
+            f"{len(generator)} generators",
+            f"one per picture ({shape[0]})",
+        )
         rows = [torch.randn(*shape[1:], generator=g, dtype=drawn, device=g.device) for g in generator]
         noise = torch.stack(rows)
     return noise.to(device=device, dtype=dtype)  # type: ignore[arg-type]

@@ -133,9 +133,16 @@ def sample(
     """
     require_floating("x", x, finite=True, min_dim=1)
     require_time(times, argument="times")
-    require(times.ndim == 1 and len(times) >= 2, "times", describe(times), "a 1-D tensor of at least two times")
+    require(
+        times.ndim == 1 and len(times) >= 2, "times", describe(times), "a 1-D tensor of at least two times"
+    )
     times = times.detach().to("cpu", torch.float64)
-    require(bool((times.diff() < 0).all()), "times", times.tolist(), "strictly decreasing times (t = 1 noise, t = 0 data)")
+    require(
+        bool((times.diff() < 0).all()),
+        "times",
+        times.tolist(),
+        "strictly decreasing times (t = 1 noise, t = 0 data)",
+    )
     return _walk(denoise, x, times, step, generator)
 
 

@@ -73,7 +73,12 @@ class DDPM(Schedule):
 
     def __init__(self, n: int = 1000, beta_start: float = 1e-4, beta_end: float = 0.02):
         require(isinstance(n, int) and n >= 1, "n", n, "a positive integer")
-        require(0 < beta_start <= beta_end < 1, "beta_start, beta_end", (beta_start, beta_end), "0 < start ≤ end < 1")
+        require(
+            0 < beta_start <= beta_end < 1,
+            "beta_start, beta_end",
+            (beta_start, beta_end),
+            "0 < start ≤ end < 1",
+        )
         betas = torch.linspace(beta_start, beta_end, n, dtype=torch.float64)
         self.n = n
         self.log_alpha_bar = torch.cat([betas.new_zeros(1), torch.log1p(-betas).cumsum(0)])  # (n + 1,)
@@ -106,9 +111,18 @@ class Karras(Schedule):
     """
 
     def __init__(self, sigma_min: float = 0.002, sigma_max: float = 80.0, rho: float = 7.0):
-        require(0 < sigma_min < sigma_max, "sigma_min, sigma_max", (sigma_min, sigma_max), "0 < sigma_min < sigma_max")
+        require(
+            0 < sigma_min < sigma_max,
+            "sigma_min, sigma_max",
+            (sigma_min, sigma_max),
+            "0 < sigma_min < sigma_max",
+        )
         require(rho > 0, "rho", rho, "a positive number")
-        self.low, self.span, self.rho = sigma_min ** (1 / rho), sigma_max ** (1 / rho) - sigma_min ** (1 / rho), rho
+        self.low, self.span, self.rho = (
+            sigma_min ** (1 / rho),
+            sigma_max ** (1 / rho) - sigma_min ** (1 / rho),
+            rho,
+        )
 
     def _levels(self, t: Tensor) -> tuple[Tensor, Tensor]:
         return torch.ones_like(t), (self.low + t * self.span) ** self.rho

@@ -1,0 +1,258 @@
+"""From what came back to one sentence that helps: the named mistake if there is one, else what is off, and where."""
+
+import linecache
+import sysconfig
+import traceback
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from minidiff.course.exercise import Exercise
+from minidiff.course.outcome import Outcome, alike, attempt, close, describe_inputs, right
+from minidiff.validate import describe
+
+_PACKAGE = str(Path(__file__).parent.parent)
+_LIBRARIES = tuple(sysconfig.get_paths()[key] for key in ("stdlib", "platstdlib", "purelib", "platlib"))
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """`kind` is passed, untouched, mistake, error, type, mutation, count, shape, dtype, nan, pattern or value."""
+
+    kind: str
+    message: str
+    mistake: str = ""
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One set of inputs with what the student's function and the reference made of it. `inputs` describes them."""
+
+    inputs: str
+    got: Outcome
+    want: Outcome
+    seed: int
+    index: int
+
+
+def try_out(
+    exercise: Exercise, function: Callable[..., Any], seeds: Sequence[int] | None = None
+) -> list[Trial]:
+    """Run `function` and the reference on the inputs of every seed; each gets its own fresh draw."""
+    trials = []
+    for seed in exercise.seeds if seeds is None else seeds:
+        pristine = exercise.draw(seed)
+        mine, theirs = exercise.draw(seed), exercise.draw(seed)
+        for i, untouched in enumerate(pristine):
+            got = attempt(exercise, function, mine[i], untouched)
+            want = attempt(exercise, exercise.reference, theirs[i], untouched)
+            if want.outputs is None or want.changed:
+                raise RuntimeError(
+                    f"the reference of {exercise.id} fails on seed {seed}, inputs {i}"
+                ) from want.error
+            trials.append(Trial(describe_inputs(exercise, untouched), got, want, seed, i))
+    return trials
+
+
+def judge(exercise: Exercise, trials: Sequence[Trial]) -> Verdict:
+    """The verdict on a list of trials: a function of what came back and nothing else."""
+    wrong = [trial for trial in trials if not right(exercise, trial.got, trial.want)]
+    if not wrong:
+        return Verdict("passed", "")
+    if all(isinstance(trial.got.error, NotImplementedError) for trial in trials):
+        return Verdict("untouched", "Not written yet: replace `raise NotImplementedError()` by your lines.")
+    named = _named_mistake(exercise, trials)
+    if named is not None:
+        return named
+    for finder in (_error, _odd_value, _mutation, _count, _shape, _dtype, _not_a_number, _pattern):
+        verdict = finder(exercise, wrong)
+        if verdict is not None:
+            return verdict
+    return _largest_error(exercise, trials, wrong)
+
+
+def _named_mistake(exercise: Exercise, trials: Sequence[Trial]) -> Verdict | None:
+    """The mistake whose outcomes agree with the student's on every input, edge cases included."""
+    for mistake in exercise.mistakes:
+        drawn = {seed: (exercise.draw(seed), exercise.draw(seed)) for seed in {t.seed for t in trials}}
+        if all(
+            alike(
+                exercise,
+                t.got,
+                attempt(exercise, mistake.function, drawn[t.seed][0][t.index], drawn[t.seed][1][t.index]),
+            )
+            for t in trials
+        ):
+            return Verdict("mistake", mistake.diagnosis, mistake.name)
+    return None
+
+
+def _error(exercise: Exercise, wrong: Sequence[Trial]) -> Verdict | None:
+    for trial in wrong:
+        if trial.got.error is not None:
+            error = trial.got.error
+            what = f"{type(error).__name__}: {_first_line(error)}" if str(error) else type(error).__name__
+            return Verdict(
+                "error", f"Your function stopped with {what}{_own_line(error)} (inputs: {trial.inputs})."
+            )
+    return None
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).strip().splitlines()[0].rstrip(".")
+
+
+def _own_line(error: BaseException) -> str:
+    """The last line of the student's own code that was running: not the library's, not PyTorch's."""
+    frames = [
+        frame
+        for frame in traceback.extract_tb(error.__traceback__)
+        if not frame.filename.startswith((_PACKAGE, *_LIBRARIES, "<frozen"))
+    ]
+    if not frames:
+        return " when it was called"
+    last = frames[-1]
+    text = (last.line or linecache.getline(last.filename, last.lineno or 0)).strip()
+    return f", at line {last.lineno} of its cell" + (f": `{text}`" if text else "")
+
+
+def _odd_value(exercise: Exercise, wrong: Sequence[Trial]) -> Verdict | None:
+    for trial in wrong:
+        if trial.got.odd == "None":
+            return Verdict("type", "Your function returned None. Did you forget `return`?")
+        if trial.got.odd:
+            return Verdict("type", f"Your function returned {trial.got.odd}; expected {_wanted(trial.want)}.")
+    return None
+
+
+def _wanted(want: Outcome) -> str:
+    assert want.outputs is not None
+    parts = ["a number" if p else f"a {describe(o)}" for o, p in zip(want.outputs, want.plain)]
+    return parts[0] if len(parts) == 1 else "a tuple of " + ", ".join(parts)
+
+
+def _mutation(exercise: Exercise, wrong: Sequence[Trial]) -> Verdict | None:
+    for trial in wrong:
+        if trial.got.changed:
+            names = " and ".join(f"`{name}`" for name in trial.got.changed)
+            return Verdict(
+                "mutation",
+                f"Your function writes into its argument {names}. Whoever calls it may still need the old values: "
+                "make a new tensor (`a = a + b` rather than `a += b`, no methods that end in `_`).",
+            )
+    return None
+
+
+def _count(exercise: Exercise, wrong: Sequence[Trial]) -> Verdict | None:
+    for trial in wrong:
+        got, want = trial.got.outputs or (), trial.want.outputs or ()
+        if len(got) != len(want):
+            return Verdict(
+                "count",
+                f"Your function returned {len(got)} values; expected {len(want)}: {_wanted(trial.want)}.",
+            )
+    return None
+
+
+def _parts(trial: Trial) -> list[tuple[str, Tensor, Tensor, bool]]:
+    """(a name for the value, got, want, is a Python number wanted?) for each value returned."""
+    got, want = trial.got.outputs or (), trial.want.outputs or ()
+    names = ["Your result"] if len(want) == 1 else [f"Value {i + 1} of your result" for i in range(len(want))]
+    return list(zip(names, got, want, trial.want.plain))
+
+
+def _shape(exercise: Exercise, wrong: Sequence[Trial]) -> Verdict | None:
+    for trial in wrong:
+        for name, got, want, _ in _parts(trial):
+            if got.shape != want.shape:
+                shapes = f"has shape {tuple(got.shape)}, expected {tuple(want.shape)}"
+                return Verdict("shape", f"{name} {shapes} (inputs: {trial.inputs}).")
+    return None
+
+
+def _dtype(exercise: Exercise, wrong: Sequence[Trial]) -> Verdict | None:
+    for trial in wrong:
+        for (name, got, want, is_number), got_number in zip(_parts(trial), trial.got.plain):
+            if got_number and not is_number:
+                return Verdict("type", f"{name} is a Python number, expected a {describe(want)}.")
+            if got.dtype != want.dtype and not is_number:
+                types = f"is {_short(got.dtype)}, expected {_short(want.dtype)}"
+                return Verdict(
+                    "dtype", f"{name} {types}: keep the type of the inputs (inputs: {trial.inputs})."
+                )
+    return None
+
+
+def _short(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
+
+
+def _not_a_number(exercise: Exercise, wrong: Sequence[Trial]) -> Verdict | None:
+    for trial in wrong:
+        for name, got, want, _ in _parts(trial):
+            bad = int((~torch.isfinite(got) & torch.isfinite(want)).sum())
+            if bad:
+                what = "NaN" if bool(torch.isnan(got).any()) else "infinite"
+                return Verdict(
+                    "nan", f"{name} is {what} in {bad} of {got.numel()} places (inputs: {trial.inputs})."
+                )
+    return None
+
+
+def _pattern(exercise: Exercise, wrong: Sequence[Trial]) -> Verdict | None:
+    """Every wrong result is the right one times one factor, or plus one number, or its values are swapped."""
+    if all(_swapped(exercise, trial) for trial in wrong):
+        return Verdict("pattern", "The values are right, but they come back in the wrong order.")
+    got = torch.cat([g.double().flatten() for t in wrong for _, g, _, _ in _parts(t)])
+    want = torch.cat([w.double().flatten() for t in wrong for _, _, w, _ in _parts(t)])
+    if want.numel() < 2:
+        return None
+    factor = float((got @ want) / (want @ want)) if float(want @ want) > 0 else 0.0
+    scale = float(want.abs().max())
+    if torch.allclose(got, factor * want, rtol=1e-3, atol=1e-4 * scale):
+        if abs(factor) < 1e-6:
+            return Verdict("pattern", "Your result is zero everywhere, and should not be.")
+        if abs(factor + 1) < 1e-3:
+            return Verdict(
+                "pattern", "Your result has the wrong sign: it is −1 × the expected one everywhere."
+            )
+        return Verdict(
+            "pattern",
+            f"Your result is {factor:.4g} × the expected one everywhere: look for a constant factor.",
+        )
+    offset = float((got - want).mean())
+    if torch.allclose(got, want + offset, rtol=1e-4, atol=1e-4 * max(scale, abs(offset))):
+        return Verdict(
+            "pattern", f"Your result is the expected one {offset:+.4g} everywhere: look for a constant term."
+        )
+    return None
+
+
+def _swapped(exercise: Exercise, trial: Trial) -> bool:
+    got = trial.got
+    if got.outputs is None or len(got.outputs) < 2:
+        return False
+    return close(exercise, Outcome(outputs=got.outputs[::-1], plain=got.plain[::-1]), trial.want)
+
+
+def _largest_error(exercise: Exercise, trials: Sequence[Trial], wrong: Sequence[Trial]) -> Verdict:
+    worst, text = -1.0, "Your result differs from the expected one."
+    for trial in wrong:
+        for name, got, want, _ in _parts(trial):
+            if got.shape != want.shape or not got.numel():
+                continue
+            gap = (got.double() - want.double()).abs().nan_to_num(0.0).flatten()
+            if float(gap.max()) > worst:
+                worst, i = float(gap.max()), int(gap.argmax())
+                place = f"[{', '.join(str(int(k)) for k in torch.unravel_index(torch.tensor(i), got.shape))}]"
+                numbers = f"{float(got.flatten()[i]):.5g} instead of {float(want.flatten()[i]):.5g}"
+                at = f" at {place}" if got.ndim else ""
+                text = f"{name} is off by up to {worst:.3g}: {numbers}{at}, for the inputs {trial.inputs}."
+    right_ones = len(trials) - len(wrong)
+    if right_ones:
+        text += f" It is right on {right_ones} of {len(trials)} sets of inputs, wrong first on: {wrong[0].inputs}."
+    return Verdict("value", text)

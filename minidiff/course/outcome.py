@@ -1,0 +1,148 @@
+"""What came back when a function was tried on one set of inputs: tensors, an exception, or something else."""
+
+import contextlib
+import inspect
+import io
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from minidiff.course.exercise import Exercise, Inputs
+from minidiff.validate import describe
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """One trial. Exactly one of `outputs`, `odd` and `error` is set.
+
+    outputs  what was returned, as a tuple of tensors on the CPU;  plain: which of them were Python numbers
+    odd      a description of a value that is neither a tensor, nor a number, nor a tuple of these
+    error    the exception
+    changed  the arguments that the function wrote into
+    printed  what it printed
+    """
+
+    outputs: tuple[Tensor, ...] | None = None
+    plain: tuple[bool, ...] = ()
+    odd: str = ""
+    error: BaseException | None = None
+    changed: tuple[str, ...] = ()
+    printed: str = ""
+
+
+def parameter_names(exercise: Exercise, inputs: Inputs) -> list[str]:
+    """The names of the arguments, from the reference's signature."""
+    names = [p.name for p in inspect.signature(exercise.reference).parameters.values()]
+    return [names[i] if i < len(names) else f"argument {i + 1}" for i in range(len(inputs))]
+
+
+def attempt(exercise: Exercise, function: Callable[..., Any], inputs: Inputs, untouched: Inputs) -> Outcome:
+    """Call `function` on `inputs`; `untouched` is a second draw of the same inputs, to see what was written into.
+
+    Warnings and prints are caught: a notebook cell that writes to stderr counts as failed for nbgrader.
+    """
+    screen = io.StringIO()
+    try:
+        with _quiet(screen):
+            value = function(*inputs)
+            if exercise.probe is not None:
+                value = exercise.probe(value, *inputs)
+            elif isinstance(value, Iterator):
+                value = list(value)
+    except (Exception, SystemExit) as error:
+        return Outcome(error=error, changed=_changed(exercise, inputs, untouched), printed=screen.getvalue())
+    changed = _changed(exercise, inputs, untouched)
+    values = tuple(value) if isinstance(value, (tuple, list)) else (value,)
+    odd = [v for v in values if not isinstance(v, (Tensor, int, float))]
+    if odd or not values:
+        text = "an empty sequence" if not values else "None" if odd[0] is None else describe_value(odd[0])
+        return Outcome(odd=text, changed=changed, printed=screen.getvalue())
+    outputs = tuple(torch.as_tensor(v).detach().to("cpu", copy=True) for v in values)
+    plain = tuple(not isinstance(v, Tensor) for v in values)
+    return Outcome(outputs=outputs, plain=plain, changed=changed, printed=screen.getvalue())
+
+
+@contextlib.contextmanager
+def _quiet(screen: io.StringIO) -> Iterator[None]:
+    with contextlib.redirect_stdout(screen), contextlib.redirect_stderr(screen), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+def _changed(exercise: Exercise, inputs: Inputs, untouched: Inputs) -> tuple[str, ...]:
+    pairs = zip(parameter_names(exercise, inputs), inputs, untouched)
+    return tuple(name for name, now, before in pairs if not _same(now, before))
+
+
+def _same(now: Any, before: Any) -> bool:
+    """Equal in every tensor and number; callables and other objects are not looked into."""
+    if isinstance(now, Tensor):
+        # A shape can change in place as well (unsqueeze_, t_), so it is compared too.
+        same = now.shape == before.shape and now.dtype == before.dtype
+        return same and torch.equal(now.detach().nan_to_num(), before.detach().nan_to_num())
+    if isinstance(now, (tuple, list)):
+        return len(now) == len(before) and all(map(_same, now, before))
+    if isinstance(now, Mapping):
+        return now.keys() == before.keys() and all(_same(now[k], before[k]) for k in now)
+    return now == before if isinstance(now, (int, float, str, bool)) else True
+
+
+def close(exercise: Exercise, got: Outcome, want: Outcome) -> bool:
+    """The exercise's comparison on two outcomes that both hold tensors: `compare`, or shape, dtype and tolerance."""
+    if got.outputs is None or want.outputs is None:
+        return False
+    if exercise.compare is not None:
+        return bool(exercise.compare(got.outputs, want.outputs))
+    if len(got.outputs) != len(want.outputs) or any(p and not q for p, q in zip(got.plain, want.plain)):
+        return False
+    return all(
+        g.shape == w.shape and (q or g.dtype == w.dtype) and _near(exercise, g, w)
+        for g, w, q in zip(got.outputs, want.outputs, want.plain)
+    )
+
+
+def _near(exercise: Exercise, got: Tensor, want: Tensor) -> bool:
+    common = torch.promote_types(got.dtype, want.dtype)
+    if not common.is_floating_point and not common.is_complex:
+        return torch.equal(got.to(common), want.to(common))
+    return torch.allclose(
+        got.to(common), want.to(common), rtol=exercise.rtol, atol=exercise.atol, equal_nan=True
+    )
+
+
+def alike(exercise: Exercise, one: Outcome, other: Outcome) -> bool:
+    """Did two functions behave the same: same tensors, or the same exception, or the same odd value?"""
+    if one.changed != other.changed:
+        return False
+    if one.error is not None or other.error is not None:
+        return type(one.error) is type(other.error) and str(one.error) == str(other.error)
+    return one.odd == other.odd if one.odd or other.odd else close(exercise, one, other)
+
+
+def right(exercise: Exercise, got: Outcome, want: Outcome) -> bool:
+    """The answer agrees with the reference, and the arguments are as they were."""
+    return not got.changed and close(exercise, got, want)
+
+
+def describe_value(value: Any) -> str:
+    """A value in a few words: "float64 tensor of shape (5, 2)", "w = 3.0", "a function"."""
+    if callable(value) and not isinstance(value, Tensor):
+        return "a function"
+    text = describe(value) if isinstance(value, Tensor) else f"{type(value).__name__} {value!r}"
+    return text if len(text) <= 80 else f"a {type(value).__name__}"
+
+
+def describe_inputs(exercise: Exercise, inputs: Inputs) -> str:
+    """The inputs of a trial in one line; small tensors and numbers with their values."""
+
+    def short(value: Any) -> str:
+        if isinstance(value, Tensor):
+            return f"{value.tolist():g}" if value.ndim == 0 else describe(value)
+        return f"{value:g}" if isinstance(value, float) else str(value) if isinstance(value, int) else ""
+
+    parts = zip(parameter_names(exercise, inputs), map(short, inputs))
+    return ", ".join(f"{name} = {text}" for name, text in parts if text)

@@ -1,0 +1,52 @@
+"""A classifier of noisy pictures, f_φ(y | x_t, t): the gradient of its log-probability guides (arXiv 2105.05233)."""
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from minidiff.nn.embeddings import TimeEmbedding
+from minidiff.nn.resblocks import ResBlock, groups
+from minidiff.schedules import Schedule
+from minidiff.validate import describe, require, require_floating, require_time
+
+
+class NoisyClassifier(nn.Module):
+    """`classifier(x_t, t)` gives logits (B, n_classes) for x_t (B, channels, H, W) and t a scalar or (B,).
+
+    The encoder half of a U-Net: fold patch×patch pixels into channels, a block, halve, two blocks, average, classify.
+    Train it on *noisy* pictures: `loss` makes x_t from x0, t, ε with the schedule of the diffusion model it will guide.
+    """
+
+    def __init__(
+        self,
+        schedule: Schedule,
+        channels: int,
+        n_classes: int,
+        widths: tuple[int, int] = (32, 64),
+        patch: int = 2,
+    ):
+        super().__init__()
+        self.schedule, self.patch, (narrow, wide), d = schedule, patch, widths, 96
+        self.time = TimeEmbedding(d)
+        self.stem = nn.Conv2d(channels * patch**2, narrow, 3, padding=1)
+        self.fine = ResBlock(narrow, narrow, d)
+        self.halve = nn.Conv2d(narrow, wide, 3, stride=2, padding=1)
+        self.coarse = nn.ModuleList([ResBlock(wide, wide, d), ResBlock(wide, wide, d)])
+        self.norm, self.head = nn.GroupNorm(groups(wide), wide), nn.Linear(wide, n_classes)
+
+    def forward(self, x_t: Tensor, t: Tensor) -> Tensor:
+        require_floating("x_t", x_t, min_dim=4)
+        require_time(t, batch=len(x_t))
+        embedding = self.time(t.to(x_t).expand(len(x_t)))
+        h = self.halve(self.fine(self.stem(F.pixel_unshuffle(x_t, self.patch)), embedding))
+        for block in self.coarse:
+            h = block(h, embedding)
+        return self.head(F.silu(self.norm(h)).mean(dim=(2, 3)))
+
+    def log_prob(self, x_t: Tensor, t: Tensor, y: Tensor) -> Tensor:
+        """log f_φ(y | x_t, t), shape (B,), for labels y of shape (B,) or a scalar."""
+        return F.log_softmax(self(x_t, t), dim=1).gather(1, y.expand(len(x_t))[:, None])[:, 0]
+
+    def loss(self, x0: Tensor, t: Tensor, eps: Tensor, y: Tensor) -> Tensor:
+        """Cross-entropy on x_t = α·x0 + σ·ε, shape (B,)."""
+        require(y.shape == x0.shape[:1], "y", describe(y), f"labels of shape ({len(x0)},)")
+        return -self.log_prob(self.schedule.add_noise(x0, eps, t), t, y)

@@ -1,0 +1,73 @@
+"""Shipped weights: safetensors in half precision, and a manifest that says where each file came from.
+
+`assets/weights/manifest.json` maps a name to its file's SHA-256 and size, and to the command, steps, seconds, hardware,
+seed and scores of the training run that made it.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from minidiff.checkpoints import load_tensors, save_tensors, write_whole
+from minidiff.validate import require
+
+FOLDER = Path(__file__).parent / "assets" / "weights"
+
+
+def manifest(folder: Path = FOLDER) -> dict[str, dict[str, Any]]:
+    """The manifest of `folder`: {name: {"sha256", "bytes", "command", "steps", "seconds", "hardware", "seed", "scores"}}."""
+    path = folder / "manifest.json"
+    return json.loads(path.read_text()) if path.exists() else {}
+
+
+def save_weights(name: str, model: nn.Module, facts: Mapping[str, Any], folder: Path = FOLDER) -> Path:
+    """Write `model` as fp16 to `folder`/name.safetensors and enter it in the manifest with `facts` (JSON values)."""
+    tensors = {k: v.to(torch.float16) if v.is_floating_point() else v for k, v in model.state_dict().items()}
+    path = folder / f"{name}.safetensors"
+    save_tensors(path, tensors, {"name": name})
+    entries = manifest(folder)
+    entries[name] = {"sha256": _sha256(path), "bytes": path.stat().st_size, **facts}
+    text = json.dumps(dict(sorted(entries.items())), indent=2, ensure_ascii=False) + "\n"
+    write_whole(folder / "manifest.json", lambda temporary: (temporary.write_text(text), None)[1])
+    return path
+
+
+def load_weights(name: str, folder: Path = FOLDER) -> dict[str, Tensor]:
+    """The state dict of shipped weights in float32, ready for `model.load_state_dict`.
+
+    `ValueError` if the name is unknown, or the file is missing, cut off, or not the one the manifest vouches for.
+    """
+    entries = manifest(folder)
+    near = get_close_matches(name, entries, n=3)
+    require(
+        name in entries,
+        "name",
+        repr(name),
+        f"one of {sorted(entries)}" + (f"; did you mean {near[0]!r}?" if near else ""),
+    )
+    path = folder / f"{name}.safetensors"
+    require(
+        path.exists(),
+        "name",
+        f"{name!r}, whose file {path} is missing",
+        "the file that came with the repository",
+    )
+    found, wanted = _sha256(path), entries[name]["sha256"]
+    require(
+        found == wanted,
+        "name",
+        f"{name!r} with SHA-256 {found[:12]}…",
+        f"{wanted[:12]}…, the manifest's: the file was changed or cut off",
+    )
+    tensors, _ = load_tensors(path)
+    return {k: v.float() if v.is_floating_point() else v for k, v in tensors.items()}
+
+
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
