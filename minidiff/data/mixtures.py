@@ -1,0 +1,179 @@
+"""Labelled Gaussian mixtures: the worlds where every score is known.
+
+x0 ~ Σ_k π_k N(m_k, C_k), each component k carrying a label y_k. Noised by x_t = α·x0 + σ·ε it stays a mixture,
+
+    p_t(x) = Σ_k π_k N(x; α·m_k, α²·C_k + σ²·I),
+
+so the density, the score, E[x0|x_t], p(y|x_t) and everything conditioned on y are sums over components. A `schedule`
+below is any function t → (α, σ); t is a scalar or has shape (B,). The dtype is that of `means`; float64 is best.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Generator, Tensor
+
+from minidiff.shapes import expand_like
+from minidiff.validate import describe, require, require_floating, require_time
+
+Levels = Callable[[Tensor], tuple[Tensor, Tensor]]
+
+
+@dataclass(frozen=True)
+class Mixture:
+    """means (K, D); covariances (K, D, D); weights (K,) summing to 1; labels (K,) int64, all 0 … n_classes − 1 in use.
+
+    Methods take x_t of shape (B, D); with `y`, an int or (B,) int64, they condition on the label; with `y=None`, or −1
+    in single entries of a tensor, they do not.
+    """
+
+    means: Tensor
+    covariances: Tensor
+    weights: Tensor
+    labels: Tensor
+
+    def __post_init__(self) -> None:
+        require_floating("means", self.means, finite=True)
+        require(self.means.ndim == 2, "means", describe(self.means), "shape (K, D)")
+        k, d = self.means.shape
+        require(self.covariances.shape == (k, d, d), "covariances", describe(self.covariances), f"shape ({k}, {d}, {d})")
+        positive = bool((torch.linalg.eigvalsh(self.covariances) >= 0).all())
+        require(positive, "covariances", "a negative eigenvalue", "symmetric positive semi-definite matrices")
+        fits = self.weights.shape == (k,) and bool((self.weights >= 0).all()) and abs(float(self.weights.sum()) - 1) < 1e-6
+        require(fits, "weights", self.weights.tolist(), f"{k} non-negative numbers that sum to 1")
+        require(self.labels.shape == (k,) and self.labels.dtype == torch.int64, "labels", describe(self.labels), f"int64 ({k},)")
+        used = self.labels.unique().tolist()
+        require(used == list(range(len(used))), "labels", used, "labels 0 … n_classes − 1, all in use")
+
+    @property
+    def dim(self) -> int:
+        return self.means.shape[1]
+
+    @property
+    def n_classes(self) -> int:
+        return int(self.labels.max()) + 1
+
+    def of_class(self, y: int) -> "Mixture":
+        """p(x0 | y): the components with label y, relabelled 0."""
+        require(0 <= y < self.n_classes, "y", y, f"a label 0 … {self.n_classes - 1}")
+        rows = self.labels == y
+        weights = self.weights[rows] / self.weights[rows].sum()
+        return Mixture(self.means[rows], self.covariances[rows], weights, torch.zeros_like(self.labels[rows]))
+
+    def sample(self, n: int, generator: Generator | None = None) -> tuple[Tensor, Tensor]:
+        """n exact samples: x0 (n, D) and their labels y (n,)."""
+        k = torch.multinomial(self.weights, n, replacement=True, generator=generator)
+        noise = torch.randn(n, self.dim, generator=generator, dtype=self.means.dtype)
+        values, vectors = torch.linalg.eigh(self.covariances)  # a square root that also serves singular matrices
+        roots = vectors * values.clamp(min=0).sqrt()[:, None, :]
+        return self.means[k] + torch.einsum("nij,nj->ni", roots[k], noise), self.labels[k]
+
+    def draw(self, batch_size: int) -> Callable[[Generator], dict[str, Tensor]]:
+        """A draw for training: generator → {"x0": (B, D) float32, "y": (B,)}."""
+
+        def batch(generator: Generator) -> dict[str, Tensor]:
+            x0, y = self.sample(batch_size, generator)
+            return {"x0": x0.float(), "y": y}
+
+        return batch
+
+    def _components(self, x_t: Tensor, t: Tensor, schedule: Levels) -> tuple[Tensor, Tensor, Tensor]:
+        """log N(x_t; α·m_k, α²·C_k + σ²·I) of shape (B, K); its gradient and E[x0 | x_t, k], both (B, K, D)."""
+        require_floating("x_t", x_t)
+        require(x_t.ndim == 2 and x_t.shape[1] == self.dim, "x_t", describe(x_t), f"shape (B, {self.dim})")
+        require_time(t, batch=len(x_t))
+        alpha, sigma = (v.to(x_t) for v in schedule(expand_like(t.to(self.means.dtype), x_t[:, None])))
+        means, covariances = self.means.to(x_t), self.covariances.to(x_t)
+        eye = torch.eye(self.dim, dtype=x_t.dtype, device=x_t.device)
+        spread = alpha[..., None] ** 2 * covariances + sigma[..., None] ** 2 * eye  # (K, D, D) or (B, K, D, D)
+        root = torch.linalg.cholesky(spread)
+        away = x_t[:, None, :] - alpha * means  # (B, K, D)
+        solved = torch.cholesky_solve(away[..., None], root)[..., 0]  # (α²·C_k + σ²·I)⁻¹ (x_t − α·m_k)
+        log_det = 2 * root.diagonal(dim1=-2, dim2=-1).log().sum(-1)
+        log_normal = -0.5 * ((away * solved).sum(-1) + log_det + self.dim * math.log(2 * math.pi))
+        x0 = means + alpha * torch.einsum("kij,bkj->bki", covariances, solved)
+        return log_normal, -solved, x0
+
+    def _log_priors(self, y: int | Tensor | None, like: Tensor) -> Tensor:
+        """log π_k given y, (1 or B, K): −∞ for components of another label; unconditioned where y is None or −1."""
+        log_weights, labels = self.weights.to(like).log(), self.labels.to(like.device)
+        if y is None:
+            return log_weights[None]
+        wanted = torch.as_tensor(y, device=like.device).reshape(-1, 1)  # (1 or B, 1)
+        require(len(wanted) in (1, len(like)), "y", describe(y), f"None, an int or shape ({len(like)},)")
+        inside = bool((wanted >= -1).all()) and bool((wanted < self.n_classes).all())
+        require(inside and not wanted.is_floating_point(), "y", describe(y), f"labels 0 … {self.n_classes - 1}, or −1")
+        masked = log_weights.masked_fill((wanted >= 0) & (labels != wanted), -torch.inf)
+        return masked - masked.logsumexp(1, keepdim=True)
+
+    def log_prob(self, x_t: Tensor, t: Tensor, schedule: Levels, y: int | Tensor | None = None) -> Tensor:
+        """log p_t(x_t) or log p_t(x_t | y), shape (B,)."""
+        log_normal, _, _ = self._components(x_t, t, schedule)
+        return (self._log_priors(y, x_t) + log_normal).logsumexp(1)
+
+    def score(self, x_t: Tensor, t: Tensor, schedule: Levels, y: int | Tensor | None = None) -> Tensor:
+        """∇_x log p_t(x_t) or ∇_x log p_t(x_t | y), shape (B, D), in closed form."""
+        log_normal, slope, _ = self._components(x_t, t, schedule)
+        return torch.einsum("bk,bkd->bd", (self._log_priors(y, x_t) + log_normal).softmax(1), slope)
+
+    def denoise(self, x_t: Tensor, t: Tensor, schedule: Levels, y: int | Tensor | None = None) -> Tensor:
+        """E[x0 | x_t] or E[x0 | x_t, y], shape (B, D), in closed form (also at σ = 0 and α = 0)."""
+        log_normal, _, x0 = self._components(x_t, t, schedule)
+        return torch.einsum("bk,bkd->bd", (self._log_priors(y, x_t) + log_normal).softmax(1), x0)
+
+    def log_prob_label(self, x_t: Tensor, t: Tensor, schedule: Levels, y: int | Tensor) -> Tensor:
+        """log p(y | x_t), shape (B,): the exact noise-aware classifier."""
+        prior = self.log_prior_label(x_t)[torch.as_tensor(y, device=x_t.device)]
+        return prior + self.log_prob(x_t, t, schedule, y) - self.log_prob(x_t, t, schedule)
+
+    def log_prior_label(self, like: Tensor) -> Tensor:
+        """log p(y), shape (n_classes,), with the dtype and device of `like`."""
+        share = torch.zeros(self.n_classes, dtype=self.weights.dtype).index_add(0, self.labels, self.weights)
+        return share.log().to(like)
+
+    def posterior_label(self, x_t: Tensor, t: Tensor, schedule: Levels) -> Tensor:
+        """p(y | x_t) for every y, shape (B, n_classes), rows summing to 1."""
+        log_normal, _, _ = self._components(x_t, t, schedule)
+        share = (self._log_priors(None, x_t) + log_normal).softmax(1)  # (B, K)
+        total = torch.zeros(len(x_t), self.n_classes, dtype=x_t.dtype, device=x_t.device)
+        return total.index_add(1, self.labels.to(x_t.device), share)
+
+    def denoiser(self, schedule: Levels) -> Callable[..., Tensor]:
+        """The exact denoiser, to be used like a trained one: `bind(mixture.denoiser(schedule), y=labels)`."""
+
+        def exact(x_t: Tensor, t: Tensor, *, y: int | Tensor | None = None) -> Tensor:
+            return self.denoise(x_t, t, schedule, y)
+
+        return exact
+
+
+def gaussian(mean: Tensor, covariance: Tensor) -> Mixture:
+    """A single Gaussian, mean (D,), covariance (D, D), as a mixture of one."""
+    one = torch.ones(1, dtype=mean.dtype)
+    return Mixture(mean[None], covariance[None], one, torch.zeros(1, dtype=torch.int64))
+
+
+def isotropic(means: Tensor, std: float | Tensor, labels: Tensor | None = None, weights: Tensor | None = None) -> Mixture:
+    """Round components: means (K, D), one std or (K,); by default equal weights and label k for component k."""
+    require_floating("means", means)
+    k, d = means.shape
+    std = torch.as_tensor(std, dtype=means.dtype).expand(k)
+    weights = torch.full((k,), 1 / k, dtype=means.dtype) if weights is None else weights
+    labels = torch.arange(k) if labels is None else labels
+    return Mixture(means, std[:, None, None] ** 2 * torch.eye(d, dtype=means.dtype), weights, labels)
+
+
+def three_modes(dtype: torch.dtype = torch.float64) -> Mixture:
+    """A 1-D toy: three modes at −1.2, 0.2 and 1.2 of unequal weight and width, labels 0, 1, 2."""
+    means = torch.tensor([[-1.2], [0.2], [1.2]], dtype=dtype)
+    std, weights = torch.tensor([0.25, 0.15, 0.3], dtype=dtype), torch.tensor([0.5, 0.2, 0.3], dtype=dtype)
+    return isotropic(means, std, weights=weights)
+
+
+def ring(n: int = 8, radius: float = 1.5, std: float = 0.2, n_classes: int = 2, dtype: torch.dtype = torch.float64) -> Mixture:
+    """A 2-D toy: n round components on a circle, labels 0 … n_classes − 1 in turn."""
+    angle = torch.arange(n, dtype=dtype) * (2 * math.pi / n)
+    means = radius * torch.stack([angle.cos(), angle.sin()], dim=1)
+    return isotropic(means, std, labels=torch.arange(n) % n_classes)
