@@ -1,7 +1,7 @@
-"""The checks that need no test run: `make check`. All of them run, also after one has failed; the exit code says which.
+"""The checks that need no test run: `make check`. All of them run, also after one has failed.
 
-basedpyright rather than pyright: the same type checker, but its wheel carries the JavaScript runtime it needs, where
-pyright's downloads one on first use.
+basedpyright rather than pyright: the same type checker, but its wheel brings along the JavaScript runtime
+that pyright downloads on first use.
 """
 
 import subprocess

@@ -1,7 +1,7 @@
 """Open the course in JupyterLab: `make lab` runs this with the project's own Python.
 
-With a desktop the start page opens in the browser. Without one (a server, a container, an SSH session) JupyterLab
-prints its address instead, and nothing waits for a browser that cannot come. Further arguments go to JupyterLab.
+With a desktop the start page opens in the browser. Without one (a server, a container, an SSH session)
+JupyterLab prints its address, and nothing waits for a browser that cannot come. Arguments go to JupyterLab.
 """
 
 import os
@@ -14,7 +14,7 @@ START = "notebooks/00_start.ipynb"
 
 
 def has_display() -> bool:
-    """Whether a browser window can appear here: always on Windows and macOS, on Linux only under X11 or Wayland."""
+    """Whether a browser window can appear here: on Linux that takes X11 or Wayland."""
     if os.environ.get("SSH_CONNECTION") and not os.environ.get("DISPLAY"):
         return False
     if sys.platform.startswith(("win", "darwin")):
