@@ -28,8 +28,8 @@ def printed_address(process: subprocess.Popen, seconds: float) -> tuple[str, str
             lines.put(line)
         lines.put(None)
 
-    # In a thread, so that a process that hangs in silence cannot make us wait longer than `seconds`. It reads on
-    # afterwards, because a full pipe would stop the server.
+    # In a thread, so that a process that hangs in silence cannot make us wait longer than `seconds`. It reads
+    # on afterwards, because a full pipe would stop the server.
     threading.Thread(target=read, daemon=True).start()
     until, seen = time.monotonic() + seconds, []
     while (left := until - time.monotonic()) > 0:

@@ -1,12 +1,13 @@
 """A health check of the machine: what the course will run on, how fast it is, and what does not fit.
 
-`examine()` returns findings; a notebook shows them as a table, a terminal as text. Nothing here raises because
-something is missing: a finding says what was seen, whether it is enough, and what to do if it is not.
+`examine()` returns findings; a notebook shows them as a table, a terminal as text. Nothing raises because something
+is missing: a finding says what was seen, whether it is enough, and what to do if it is not.
 """
 
 import html
 import os
 import platform
+import re
 import shutil
 import sys
 import time
@@ -15,7 +16,6 @@ from importlib import metadata
 from pathlib import Path
 
 import torch
-from packaging.requirements import Requirement
 
 from minidiff.data.real import data_root
 from minidiff.training import pick_device
@@ -58,7 +58,7 @@ class Report(tuple[Finding, ...]):
     def _repr_html_(self) -> str:
         rows = []
         for f in self:
-            # Bluish green and vermilion of Okabe and Ito's palette; the word says it too.
+            # Green and vermilion of Okabe and Ito's palette; the word says it too.
             mark, colour = ("ok", "#009E73") if f.ok else ("look", "#D55E00")
             cells = html.escape(f.seen) + (f"<br><i>{html.escape(f.remedy)}</i>" if f.remedy else "")
             rows.append(
@@ -76,9 +76,7 @@ def examine() -> Report:
 
 def python() -> Finding:
     seen = f"Python {platform.python_version()}, torch {torch.__version__}, {platform.system()} {platform.machine()}"
-    return Finding(
-        "software", seen, "" if sys.version_info >= (3, 11) else "the course needs Python 3.11 or newer"
-    )
+    return Finding("software", seen, "" if sys.version_info >= (3, 11) else "it takes Python 3.11")
 
 
 def usable_cores() -> int:
@@ -91,11 +89,7 @@ def usable_cores() -> int:
 def cores() -> Finding:
     n = usable_cores()
     seen = f"{n} usable, torch computes with {torch.get_num_threads()} thread(s)"
-    remedy = (
-        ""
-        if n >= MIN_CORES
-        else f"the time budgets of the notebooks assume {MIN_CORES} cores: expect twice the time"
-    )
+    remedy = "" if n >= MIN_CORES else f"time budgets assume {MIN_CORES} cores: expect twice the time"
     return Finding("processor", seen, remedy)
 
 
@@ -111,11 +105,7 @@ def memory() -> Finding:
     size = memory_gib()
     if size is None:
         return Finding("memory", "the system does not tell")
-    remedy = (
-        ""
-        if size >= MIN_MEMORY
-        else f"below {MIN_MEMORY:g} GiB: close other notebooks before a chapter that trains"
-    )
+    remedy = "" if size >= MIN_MEMORY else f"below {MIN_MEMORY:g} GiB: close other notebooks before training"
     return Finding("memory", f"{size:.1f} GiB", remedy)
 
 
@@ -153,11 +143,7 @@ def gflops(on: torch.device, size: int = 1024, seconds: float = 0.3) -> float:
 
 def speed() -> Finding:
     measured = gflops(pick_device())
-    remedy = (
-        ""
-        if measured >= MIN_GFLOPS
-        else "slow, or busy with something else: notebooks will exceed their budgets"
-    )
+    remedy = "" if measured >= MIN_GFLOPS else "slow, or busy with something else: notebooks will exceed their budgets"
     return Finding("speed", f"{measured:.0f} GFLOP/s in 1024×1024 matrix products", remedy)
 
 
@@ -174,9 +160,7 @@ def widgets() -> Finding:
     browser_half = Path(sys.prefix) / "share/jupyter/labextensions/@jupyter-widgets/jupyterlab-manager"
     if not browser_half.exists():
         remedy = "sliders will not show (the static pictures will): start JupyterLab with make lab"
-        return Finding(
-            "widgets", f"ipywidgets {ipywidgets.__version__}, but not its JupyterLab extension", remedy
-        )
+        return Finding("widgets", f"ipywidgets {ipywidgets.__version__}, but not its JupyterLab extension", remedy)
     return Finding("widgets", f"ipywidgets {ipywidgets.__version__} and its JupyterLab extension")
 
 
@@ -192,18 +176,17 @@ def differing(pinned: dict[str, str]) -> list[str]:
     """What the course imports, where it is not at its pinned version: ["torch 2.11.0 (tested: 2.15.0)"]."""
     found = []
     for line in metadata.requires("minidiff") or []:
-        requirement = Requirement(line)
-        wanted = pinned.get(requirement.name)
-        if wanted is None or not (
-            requirement.marker is None or requirement.marker.evaluate({"extra": "lab"})
-        ):
+        name = re.split(r"[<>=!~;\[ ]", line)[0]
+        extra = re.search(r"extra == ['\"](\w+)", line)
+        wanted = pinned.get(name)
+        if wanted is None or (extra and extra[1] != "lab"):
             continue
         try:
-            here = metadata.version(requirement.name).split("+")[0]
+            here = metadata.version(name).split("+")[0]
         except metadata.PackageNotFoundError:
             here = "missing"
         if here != wanted:
-            found.append(f"{requirement.name} {here} (tested: {wanted})")
+            found.append(f"{name} {here} (tested: {wanted})")
     return found
 
 

@@ -12,9 +12,7 @@ TARGETS = ("setup", "lab", "test", "fast", "check", "notebooks", "bench", "syste
 
 
 def run(*command: str, cwd: Path, **env: str) -> subprocess.CompletedProcess:
-    return subprocess.run(
-        command, cwd=cwd, env={**os.environ, **env}, capture_output=True, text=True, timeout=300
-    )
+    return subprocess.run(command, cwd=cwd, env={**os.environ, **env}, capture_output=True, text=True, timeout=300)
 
 
 @pytest.fixture

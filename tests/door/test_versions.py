@@ -53,9 +53,7 @@ def test_every_dependency_is_pinned_inside_its_range(project, pins):
     for extra in (None, *project["optional-dependencies"]):
         for name, requirement in requirements(project, extra).items():
             assert name in pins, f"constraints.txt does not pin {name}"
-            assert requirement.specifier.contains(pins[name]), (
-                f"{name}=={pins[name]} is outside {requirement}"
-            )
+            assert requirement.specifier.contains(pins[name]), f"{name}=={pins[name]} is outside {requirement}"
 
 
 def test_the_pinned_pair_and_the_range_around_it(project, pins):
