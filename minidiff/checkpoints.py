@@ -121,9 +121,7 @@ class Run:
         for key, value in part("optimizer.").items():
             index, name = key.split(".", 1)
             state.setdefault(int(index), {})[name] = value
-        self.optimizer.load_state_dict(
-            {"state": state, "param_groups": self.optimizer.state_dict()["param_groups"]}
-        )
+        self.optimizer.load_state_dict({"state": state, "param_groups": self.optimizer.state_dict()["param_groups"]})
         self.step = self.saved = facts["step"]
         self.seconds = facts["seconds"]
         if self.writes:

@@ -1,4 +1,4 @@
-"""`minidiff build | check`: the course's commands. Each subcommand is one `add_…` and one `run_…` function."""
+"""`minidiff build | check`: the commands. Each subcommand is one `add_…` and one `run_…` function."""
 
 import argparse
 import sys
@@ -8,15 +8,9 @@ from pathlib import Path
 
 def add_build(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     parser = commands.add_parser("build", help="make the notebooks from their percent scripts")
-    parser.add_argument(
-        "names", nargs="*", metavar="NAME", help="only these, such as 01_bayes_rule (default: all)"
-    )
-    parser.add_argument(
-        "--check", action="store_true", help="write nothing; exit 1 and name what is out of date"
-    )
-    parser.add_argument(
-        "--root", type=Path, default=None, help="the clone (default: the one around this folder)"
-    )
+    parser.add_argument("names", nargs="*", metavar="NAME", help="only these, such as 01_bayes_rule (default: all)")
+    parser.add_argument("--check", action="store_true", help="write nothing; exit 1 and name what is out of date")
+    parser.add_argument("--root", type=Path, default=None, help="the clone (default: the one around this folder)")
     parser.set_defaults(run=run_build)
 
 
@@ -36,9 +30,7 @@ def run_build(args: argparse.Namespace) -> int:
 
 
 def add_check(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    parser = commands.add_parser(
-        "check", help="test the exercises' own checks: right answers pass, mistakes get named"
-    )
+    parser = commands.add_parser("check", help="test the exercises' own checks: right answers pass, mistakes get named")
     parser.add_argument("names", nargs="*", metavar="CHAPTER", help="such as 01_bayes_rule (default: all)")
     parser.set_defaults(run=run_check)
 
@@ -52,18 +44,14 @@ def run_check(args: argparse.Namespace) -> int:
         for exercise in load_chapter(name):
             problems = audit(exercise)
             failed += bool(problems)
-            print(
-                f"{'ok  ' if not problems else 'FAIL'} {exercise.id}: {len(exercise.mistakes)} mistakes named"
-            )
+            print(f"{'ok  ' if not problems else 'FAIL'} {exercise.id}: {len(exercise.mistakes)} mistakes named")
             print("".join(f"       {problem}\n" for problem in problems), end="")
     return 1 if failed else 0
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point. Wrong input (`ValueError`) is one line on stderr and exit code 2."""
-    parser = argparse.ArgumentParser(
-        prog="minidiff", description="Conditional generation with diffusion models"
-    )
+    parser = argparse.ArgumentParser(prog="minidiff", description="Conditional generation with diffusion models")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for add in (add_build, add_check):
         add(commands)

@@ -28,9 +28,7 @@ Weight = float | Tensor
 
 def _weight(w: Weight, x: Tensor) -> float | Tensor:
     if isinstance(w, Tensor):
-        require(
-            w.ndim == 0 or tuple(w.shape) == (len(x),), "w", describe(w), f"a number or shape ({len(x)},)"
-        )
+        require(w.ndim == 0 or tuple(w.shape) == (len(x),), "w", describe(w), f"a number or shape ({len(x)},)")
         require(bool(torch.isfinite(w).all()), "w", w.tolist(), "finite strengths")
         return expand_like(w.to(x), x)
     require(isinstance(w, (int, float)) and abs(w) < float("inf"), "w", describe(w), "a finite number")
@@ -70,9 +68,7 @@ def extrapolate(good: Denoise, bad: Denoise, w: Weight) -> Denoise:
     return guided
 
 
-def cfg(
-    denoiser: Callable[..., Tensor], cond: Mapping[str, Tensor], null: Mapping[str, Tensor], w: Weight
-) -> Denoise:
+def cfg(denoiser: Callable[..., Tensor], cond: Mapping[str, Tensor], null: Mapping[str, Tensor], w: Weight) -> Denoise:
     """Classifier-free guidance with both branches in one call of the network, on a batch of 2B.
 
     The same numbers as `extrapolate(bind(denoiser, **cond), bind(denoiser, **null), w)` up to rounding, faster where

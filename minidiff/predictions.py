@@ -33,7 +33,9 @@ def _eps_to_x0(schedule: Schedule, x_t: Tensor, output: Tensor, t: Tensor) -> Te
     alpha, sigma = schedule(t)
     if t.device.type == "cpu":  # on a GPU, reading the value back would make the host wait
         smallest = float(alpha.detach().min())
-        expected = "α(t) > 0: at α = 0 the noise says nothing about x0; start the grid below t = 1, or predict X0, V, VELOCITY"
+        expected = (
+            "α(t) > 0: at α = 0 the noise says nothing about x0; start the grid below t = 1, or predict X0, V, VELOCITY"
+        )
         require(smallest > 0, "t", f"a time with α(t) = {smallest:g} for an EPS network", expected)
     return (x_t - sigma * output) / alpha
 

@@ -122,9 +122,7 @@ def dpmpp_2m(schedule: Schedule) -> Step:
     return step
 
 
-def sample(
-    denoise: Denoise, x: Tensor, times: Tensor, step: Step, generator: Randomness = None
-) -> Iterator[Tensor]:
+def sample(denoise: Denoise, x: Tensor, times: Tensor, step: Step, generator: Randomness = None) -> Iterator[Tensor]:
     """Walk `times` from noise to data and yield the state after every step: `*_, picture = sample(...)`.
 
     x: noise σ(t)·ε at times[0], shape (B, …), floating-point and finite. times: a decreasing 1-D tensor in [0, 1],
@@ -133,9 +131,7 @@ def sample(
     """
     require_floating("x", x, finite=True, min_dim=1)
     require_time(times, argument="times")
-    require(
-        times.ndim == 1 and len(times) >= 2, "times", describe(times), "a 1-D tensor of at least two times"
-    )
+    require(times.ndim == 1 and len(times) >= 2, "times", describe(times), "a 1-D tensor of at least two times")
     times = times.detach().to("cpu", torch.float64)
     require(
         bool((times.diff() < 0).all()),

@@ -65,9 +65,7 @@ def linear_quadratic(steps: int, emulated: int = 1000, start: float = 1.0) -> Te
     _checked(steps, start, 0.0)
     first = steps // 2
     rest = steps - first
-    reached = (
-        first / emulated
-    )  # how far the linear part has come; the quadratic part leaves it at the same speed
+    reached = first / emulated  # how far the linear part has come; the quadratic part leaves it at the same speed
     speed = 1 / emulated
     j = torch.arange(1, rest + 1, dtype=torch.float64)
     quadratic = reached + speed * j + (1 - reached - speed * rest) * (j / rest) ** 2

@@ -53,17 +53,13 @@ def draw_rows(data: Mapping[str, Tensor], batch_size: int) -> Draw:
     return draw
 
 
-def drop_condition(
-    cond: Mapping[str, Tensor], null: Mapping[str, Tensor], p: float, generator: Generator
-) -> Batch:
+def drop_condition(cond: Mapping[str, Tensor], null: Mapping[str, Tensor], p: float, generator: Generator) -> Batch:
     """Replace each picture's whole condition by `null` with probability p (classifier-free guidance, 2207.12598, Alg. 1)."""
     require(0.0 <= p <= 1.0, "p", p, "a probability in [0, 1]")
     require(null.keys() == cond.keys(), "null", sorted(null), f"the keys of cond, {sorted(cond)}")
     batch = len(next(iter(cond.values())))
     dropped = torch.rand(batch, generator=generator) < p
-    return {
-        k: torch.where(dropped.reshape(-1, *[1] * (v.ndim - 1)), null[k].to(v), v) for k, v in cond.items()
-    }
+    return {k: torch.where(dropped.reshape(-1, *[1] * (v.ndim - 1)), null[k].to(v), v) for k, v in cond.items()}
 
 
 def diffuse(
@@ -187,9 +183,7 @@ def fit(
     return _fit(model, draw, steps, lr, optimizer, lr_at, ema, clip, seed, path, every, bar)
 
 
-def _fit(
-    model, draw, steps, lr, make_optimizer, lr_at, decay, clip, seed, path, every, bar
-) -> Iterator[Progress]:
+def _fit(model, draw, steps, lr, make_optimizer, lr_at, decay, clip, seed, path, every, bar) -> Iterator[Progress]:
     device = next(model.parameters()).device
     rank, world = _world(device)
     net = _LossModule(model)
@@ -208,18 +202,14 @@ def _fit(
     with tqdm(total=steps, initial=first, disable=not bar or rank > 0, leave=False) as progress, run:
         for step in range(first, steps):
             with checkpoints.uninterrupted():
-                loss = _step(
-                    model, net, optimizer, draw, lr_at(step, steps, lr), clip, seed, step, rank, world
-                )
+                loss = _step(model, net, optimizer, draw, lr_at(step, steps, lr), clip, seed, step, rank, world)
                 ema.update(model, step)
                 run.record(step + 1, loss, optimizer.param_groups[0]["lr"], time.monotonic() - began)
                 if (step + 1) % every == 0 or step + 1 == steps:
                     run.save()
             progress.update()
             progress.set_postfix(loss=f"{loss:.4f}", refresh=False)
-            yield Progress(
-                step + 1, loss, optimizer.param_groups[0]["lr"], time.monotonic() - began, model, ema.module
-            )
+            yield Progress(step + 1, loss, optimizer.param_groups[0]["lr"], time.monotonic() - began, model, ema.module)
 
 
 def _step(model, net, optimizer, draw, lr, clip, seed, step, rank, world) -> float:

@@ -47,9 +47,7 @@ def require_time(t: object, batch: int | None = None, argument: str = "t") -> No
     require_floating(argument, t)
     assert isinstance(t, Tensor)
     if batch is not None:
-        require(
-            t.ndim == 0 or tuple(t.shape) == (batch,), argument, describe(t), f"a scalar or shape ({batch},)"
-        )
+        require(t.ndim == 0 or tuple(t.shape) == (batch,), argument, describe(t), f"a scalar or shape ({batch},)")
     if t.device.type == "cpu" and t.numel():
         lo, hi = float(t.detach().min()), float(t.detach().max())
         require(lo >= 0.0 and hi <= 1.0, argument, f"values from {lo:g} to {hi:g}", "times in [0, 1]")

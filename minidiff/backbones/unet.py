@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from minidiff.nn.attention import PixelAttention
-from minidiff.nn.embeddings import LabelEmbedding, TimeEmbedding
+from minidiff.nn.embeddings import TimeLabelEmbedding
 from minidiff.nn.resblocks import ResBlock, groups
 from minidiff.validate import describe, require
 
@@ -26,8 +26,7 @@ class UNet(nn.Module):
         super().__init__()
         self.channels, self.patch, self.n_classes = channels, patch, n_classes
         self.divisor = patch * 2 ** (len(widths) - 1)
-        self.time = TimeEmbedding(embedding)
-        self.label = LabelEmbedding(n_classes, embedding) if n_classes else None
+        self.embed = TimeLabelEmbedding(n_classes, embedding)
         block = lambda c_in, c_out: ResBlock(c_in, c_out, embedding)
         self.stem = nn.Conv2d(channels * patch**2, widths[0], 3, padding=1)
         self.down, self.up, skips = nn.ModuleList(), nn.ModuleList(), [widths[0]]
@@ -52,33 +51,10 @@ class UNet(nn.Module):
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)
 
-    def _embedding(self, t: Tensor, y: Tensor | None) -> Tensor:
-        require(
-            (y is None) == (self.label is None),
-            "y",
-            describe(y),
-            "labels" if self.label else "nothing: n_classes = 0",
-        )
-        if y is None or self.label is None:
-            return self.time(t)
-        require(
-            y.dtype == torch.int64,
-            "y",
-            describe(y),
-            f"int64 labels 0 … {self.n_classes} ({self.n_classes} = none)",
-        )
-        return self.time(t) + self.label(y.expand(len(t)))
-
     def forward(self, x_t: Tensor, t: Tensor, *, y: Tensor | None = None) -> Tensor:
-        fits = (
-            x_t.ndim == 4
-            and x_t.shape[1] == self.channels
-            and all(n % self.divisor == 0 for n in x_t.shape[2:])
-        )
-        require(
-            fits, "x_t", describe(x_t), f"(B, {self.channels}, H, W) with H, W divisible by {self.divisor}"
-        )
-        embedding = self._embedding(t, y)  # (B, embedding)
+        fits = x_t.ndim == 4 and x_t.shape[1] == self.channels and all(n % self.divisor == 0 for n in x_t.shape[2:])
+        require(fits, "x_t", describe(x_t), f"(B, {self.channels}, H, W) with H, W divisible by {self.divisor}")
+        embedding = self.embed(t, y)  # (B, embedding)
         h = self.stem(F.pixel_unshuffle(x_t, self.patch))
         skips = [h]
         for layer in self.down:

@@ -38,12 +38,21 @@ class Mixture:
         require_floating("means", self.means, finite=True)
         require(self.means.ndim == 2, "means", describe(self.means), "shape (K, D)")
         k, d = self.means.shape
-        require(self.covariances.shape == (k, d, d), "covariances", describe(self.covariances), f"shape ({k}, {d}, {d})")
+        require(
+            self.covariances.shape == (k, d, d), "covariances", describe(self.covariances), f"shape ({k}, {d}, {d})"
+        )
         positive = bool((torch.linalg.eigvalsh(self.covariances) >= 0).all())
         require(positive, "covariances", "a negative eigenvalue", "symmetric positive semi-definite matrices")
-        fits = self.weights.shape == (k,) and bool((self.weights >= 0).all()) and abs(float(self.weights.sum()) - 1) < 1e-6
+        fits = (
+            self.weights.shape == (k,) and bool((self.weights >= 0).all()) and abs(float(self.weights.sum()) - 1) < 1e-6
+        )
         require(fits, "weights", self.weights.tolist(), f"{k} non-negative numbers that sum to 1")
-        require(self.labels.shape == (k,) and self.labels.dtype == torch.int64, "labels", describe(self.labels), f"int64 ({k},)")
+        require(
+            self.labels.shape == (k,) and self.labels.dtype == torch.int64,
+            "labels",
+            describe(self.labels),
+            f"int64 ({k},)",
+        )
         used = self.labels.unique().tolist()
         require(used == list(range(len(used))), "labels", used, "labels 0 … n_classes − 1, all in use")
 
@@ -155,7 +164,9 @@ def gaussian(mean: Tensor, covariance: Tensor) -> Mixture:
     return Mixture(mean[None], covariance[None], one, torch.zeros(1, dtype=torch.int64))
 
 
-def isotropic(means: Tensor, std: float | Tensor, labels: Tensor | None = None, weights: Tensor | None = None) -> Mixture:
+def isotropic(
+    means: Tensor, std: float | Tensor, labels: Tensor | None = None, weights: Tensor | None = None
+) -> Mixture:
     """Round components: means (K, D), one std or (K,); by default equal weights and label k for component k."""
     require_floating("means", means)
     k, d = means.shape
@@ -172,7 +183,9 @@ def three_modes(dtype: torch.dtype = torch.float64) -> Mixture:
     return isotropic(means, std, weights=weights)
 
 
-def ring(n: int = 8, radius: float = 1.5, std: float = 0.2, n_classes: int = 2, dtype: torch.dtype = torch.float64) -> Mixture:
+def ring(
+    n: int = 8, radius: float = 1.5, std: float = 0.2, n_classes: int = 2, dtype: torch.dtype = torch.float64
+) -> Mixture:
     """A 2-D toy: n round components on a circle, labels 0 … n_classes − 1 in turn."""
     angle = torch.arange(n, dtype=dtype) * (2 * math.pi / n)
     means = radius * torch.stack([angle.cos(), angle.sin()], dim=1)

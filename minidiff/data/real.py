@@ -42,9 +42,7 @@ def digits(train: bool = True, generator: torch.Generator | None = None) -> dict
     return {"x0": x0[rows], "y": y[rows]}
 
 
-def fashion_mnist(
-    train: bool = True, root: str | Path | None = None, download: bool = True
-) -> dict[str, Tensor]:
+def fashion_mnist(train: bool = True, root: str | Path | None = None, download: bool = True) -> dict[str, Tensor]:
     """Zalando's Fashion-MNIST (arXiv 1708.07747): (60000 or 10000, 1, 28, 28), ten classes `FASHION_NAMES`."""
     return _torchvision(datasets.FashionMNIST, train, root, download)
 

@@ -18,11 +18,6 @@ class PixelAttention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         b, c, h, w = x.shape
-        q, k, v = (
-            self.qkv(self.norm(x))
-            .reshape(b, 3, self.heads, c // self.heads, h * w)
-            .transpose(-1, -2)
-            .unbind(1)
-        )
+        q, k, v = self.qkv(self.norm(x)).reshape(b, 3, self.heads, c // self.heads, h * w).transpose(-1, -2).unbind(1)
         mixed = F.scaled_dot_product_attention(q, k, v)  # (B, heads, H·W, C/heads)
         return x + self.out(mixed.transpose(-1, -2).reshape(b, c, h, w))

@@ -5,6 +5,8 @@ import math
 import torch
 from torch import Tensor, nn
 
+from minidiff.validate import describe, require
+
 
 class TimeEmbedding(nn.Module):
     """t in [0, 1], shape (B,) → (B, dim): sines and cosines of t at `dim`/2 geometric frequencies, then a small MLP.
@@ -21,9 +23,7 @@ class TimeEmbedding(nn.Module):
 
     def forward(self, t: Tensor) -> Tensor:
         angles = t[:, None] * self.frequencies.to(t.dtype)  # (B, features/2)
-        return self.mlp(
-            torch.cat([angles.cos(), angles.sin()], dim=1).to(self.mlp[0].weight.dtype)
-        )  # (B, dim)
+        return self.mlp(torch.cat([angles.cos(), angles.sin()], dim=1).to(self.mlp[0].weight.dtype))  # (B, dim)
 
 
 class LabelEmbedding(nn.Embedding):
@@ -32,3 +32,24 @@ class LabelEmbedding(nn.Embedding):
     def __init__(self, n_classes: int, dim: int):
         super().__init__(n_classes + 1, dim)
         self.n_classes = n_classes
+
+
+class TimeLabelEmbedding(nn.Module):
+    """embedding(t) + embedding(y), (B, dim); with n_classes = 0 the model has no label and y must be None."""
+
+    def __init__(self, n_classes: int, dim: int):
+        super().__init__()
+        self.time = TimeEmbedding(dim)
+        self.label = LabelEmbedding(n_classes, dim) if n_classes else None
+
+    def forward(self, t: Tensor, y: Tensor | None) -> Tensor:
+        if self.label is None:
+            require(y is None, "y", describe(y), "nothing: this model has no classes")
+            return self.time(t)
+        expected = (
+            f"int64 labels 0 … {self.label.n_classes} ({self.label.n_classes} = no label), a scalar or ({len(t)},)"
+        )
+        fits = isinstance(y, Tensor) and y.dtype == torch.int64 and tuple(y.shape) in ((), (len(t),))
+        require(fits, "y", describe(y), expected)
+        assert isinstance(y, Tensor)
+        return self.time(t) + self.label(y.to(t.device).expand(len(t)))

@@ -116,9 +116,7 @@ def _denoiser_scores(model: nn.Module) -> dict[str, float]:
 
 def _classifier_scores(model: nn.Module) -> dict[str, float]:
     assert isinstance(model, NoisyClassifier)
-    return {
-        f"test accuracy at t={t}": round(classifier_accuracy(model, t), 4) for t in (0.0, 0.3, 0.5, 0.7, 0.9)
-    }
+    return {f"test accuracy at t={t}": round(classifier_accuracy(model, t), 4) for t in (0.0, 0.3, 0.5, 0.7, 0.9)}
 
 
 def _judge_scores(model: nn.Module) -> dict[str, float]:

@@ -40,18 +40,14 @@ class Recipe:
     seed: int = 0
 
 
-def train(
-    recipe: Recipe, run_folder: Path, weights_folder: Path = FOLDER, steps: int | None = None
-) -> dict[str, Any]:
+def train(recipe: Recipe, run_folder: Path, weights_folder: Path = FOLDER, steps: int | None = None) -> dict[str, Any]:
     """Run (or go on with) a recipe; save the averaged weights and their manifest entry; return that entry's facts.
 
     run_folder holds the checkpoint and the log; interrupt with Ctrl-C and call again to go on.
     """
     model = initialised(recipe.build, recipe.seed).to(pick_device())
     steps = steps or recipe.steps
-    *_, last = deque(
-        fit(model, recipe.draw(), steps, seed=recipe.seed, path=run_folder, **recipe.fit), maxlen=1
-    )
+    *_, last = deque(fit(model, recipe.draw(), steps, seed=recipe.seed, path=run_folder, **recipe.fit), maxlen=1)
     average = last.ema.eval()
     facts = {
         "command": f"minidiff train {recipe.name}" + (f" --steps {steps}" if steps != recipe.steps else ""),
