@@ -1,4 +1,4 @@
-"""`minidiff check NN_topic`: is a chapter's set of checks itself right? What authors run before anybody else does."""
+"""`minidiff check NN_topic`: are a chapter's checks themselves right? Authors run it before anybody else does."""
 
 from collections.abc import Sequence
 
@@ -16,9 +16,7 @@ def audit(exercise: Exercise, seeds: Sequence[int] | None = None) -> list[str]:
     each on the public seeds and on fresh ones.
     """
     seeds = (*exercise.seeds, *FRESH_SEEDS) if seeds is None else seeds
-    problems = [
-        f"draw gives other inputs when it is called again (seed {s})" for s in seeds if not _pure(exercise, s)
-    ]
+    problems = [f"draw gives other inputs when it is called again (seed {s})" for s in seeds if not _pure(exercise, s)]
     for group in ([s] for s in seeds):
         for number, function in enumerate((exercise.reference, *exercise.alternatives)):
             verdict = judge(exercise, try_out(exercise, function, group))
@@ -29,9 +27,7 @@ def audit(exercise: Exercise, seeds: Sequence[int] | None = None) -> list[str]:
             verdict = judge(exercise, try_out(exercise, mistake.function, group))
             if verdict.mistake != mistake.name:
                 taken = (
-                    "accepted as right"
-                    if verdict.kind == "passed"
-                    else f"taken for {verdict.mistake or verdict.kind}"
+                    "accepted as right" if verdict.kind == "passed" else f"taken for {verdict.mistake or verdict.kind}"
                 )
                 problems.append(f'mistake "{mistake.name}" is {taken} on seed {group[0]}')
     return problems

@@ -6,7 +6,6 @@ solutions/NN_topic.py  →  solutions/NN_topic.ipynb   everything
 """
 
 import copy
-import os
 from pathlib import Path
 
 from minidiff.course import masters
@@ -42,14 +41,8 @@ def stale(root: Path, names: list[str] | None = None) -> list[str]:
     texts = plan(root, names)
     found = [_compare(path.relative_to(root), path, text) for path, text in texts.items()]
     if not names:
-        built = [
-            path
-            for folder in ("notebooks", "solutions", "exercises")
-            for path in (root / folder).glob("*.ipynb")
-        ]
-        found += [
-            f"{path.relative_to(root)}: no script makes it" for path in sorted(built) if path not in texts
-        ]
+        built = [path for folder in ("notebooks", "solutions", "exercises") for path in (root / folder).glob("*.ipynb")]
+        found += [f"{path.relative_to(root)}: no script makes it" for path in sorted(built) if path not in texts]
     return [line for line in found if line]
 
 
@@ -62,7 +55,7 @@ def build(root: Path, names: list[str] | None = None) -> list[Path]:
             # Written beside and renamed: whoever opens the notebook meanwhile sees the old one or the new one.
             part = path.with_name(f".{path.name}.part")
             part.write_text(text, encoding="utf-8", newline="\n")
-            os.replace(part, path)
+            part.replace(path)
             written.append(path)
     return written
 
@@ -74,9 +67,7 @@ def find_root(start: Path) -> Path:
             (folder / "notebooks").is_dir() or (folder / "solutions").is_dir()
         ):
             return folder
-    raise ValueError(
-        f"root: got {start}, expected a folder inside a clone of the course (with notebooks/, solutions/)"
-    )
+    raise ValueError(f"root: got {start}, expected a folder inside a clone of the course (with notebooks/, solutions/)")
 
 
 def _compare(shown: Path, path: Path, text: str) -> str:
@@ -89,9 +80,7 @@ def _text(notebook: Notebook) -> str:
     import nbformat
 
     nbformat.validate(notebook)
-    return (
-        nbformat.writes(notebook, version=nbformat.NO_CONVERT, indent=1, sort_keys=True).rstrip("\n") + "\n"
-    )
+    return nbformat.writes(notebook, version=nbformat.NO_CONVERT, indent=1, sort_keys=True).rstrip("\n") + "\n"
 
 
 __all__ = ["MasterError", "build", "find_root", "plan", "stale"]

@@ -1,5 +1,6 @@
-"""From what came back to one sentence that helps: the named mistake if there is one, else what is off, and where."""
+"""From what came back to one sentence that helps: the named mistake, or else what is off, and where."""
 
+import inspect
 import linecache
 import sysconfig
 import traceback
@@ -21,7 +22,13 @@ _LIBRARIES = tuple(sysconfig.get_paths()[key] for key in ("stdlib", "platstdlib"
 
 @dataclass(frozen=True)
 class Verdict:
-    """`kind` is passed, untouched, mistake, error, type, mutation, count, shape, dtype, nan, pattern or value."""
+    """What `judge` found.
+
+    kind     passed, untouched, mistake, error, type, mutation, count, shape, dtype, nan, pattern or value;
+             check adds library, for the library's own answer
+    message  for the student ("" if passed)
+    mistake  the name of the mistake it was ("" if none)
+    """
 
     kind: str
     message: str
@@ -30,7 +37,7 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Trial:
-    """One set of inputs with what the student's function and the reference made of it. `inputs` describes them."""
+    """One set of inputs (described in words) and what the student's function and the reference made of it."""
 
     inputs: str
     got: Outcome
@@ -39,9 +46,7 @@ class Trial:
     index: int
 
 
-def try_out(
-    exercise: Exercise, function: Callable[..., Any], seeds: Sequence[int] | None = None
-) -> list[Trial]:
+def try_out(exercise: Exercise, function: Callable[..., Any], seeds: Sequence[int] | None = None) -> list[Trial]:
     """Run `function` and the reference on the inputs of every seed; each gets its own fresh draw."""
     trials = []
     for seed in exercise.seeds if seeds is None else seeds:
@@ -51,9 +56,7 @@ def try_out(
             got = attempt(exercise, function, mine[i], untouched)
             want = attempt(exercise, exercise.reference, theirs[i], untouched)
             if want.outputs is None or want.changed:
-                raise RuntimeError(
-                    f"the reference of {exercise.id} fails on seed {seed}, inputs {i}"
-                ) from want.error
+                raise RuntimeError(f"the reference of {exercise.id} fails on seed {seed}, inputs {i}") from want.error
             trials.append(Trial(describe_inputs(exercise, untouched), got, want, seed, i))
     return trials
 
@@ -95,29 +98,32 @@ def _error(exercise: Exercise, wrong: Sequence[Trial]) -> Verdict | None:
     for trial in wrong:
         if trial.got.error is not None:
             error = trial.got.error
-            what = f"{type(error).__name__}: {_first_line(error)}" if str(error) else type(error).__name__
-            return Verdict(
-                "error", f"Your function stopped with {what}{_own_line(error)} (inputs: {trial.inputs})."
-            )
+            what = ": ".join(part for part in (type(error).__name__, _first_line(error)) if part)
+            where = _own_line(error) or f" when it was called as {_call(exercise)},"
+            return Verdict("error", f"Your function stopped{where} with {what} (inputs: {trial.inputs}).")
     return None
 
 
 def _first_line(error: BaseException) -> str:
-    return str(error).strip().splitlines()[0].rstrip(".")
+    return next(iter(str(error).strip().splitlines()), "").rstrip(".")
+
+
+def _call(exercise: Exercise) -> str:
+    return f"`{exercise.reference.__name__}({', '.join(inspect.signature(exercise.reference).parameters)})`"
 
 
 def _own_line(error: BaseException) -> str:
-    """The last line of the student's own code that was running: not the library's, not PyTorch's."""
+    """The last line of the student's own code that was running: not the library's, not PyTorch's; "" if none was."""
     frames = [
         frame
         for frame in traceback.extract_tb(error.__traceback__)
         if not frame.filename.startswith((_PACKAGE, *_LIBRARIES, "<frozen"))
     ]
     if not frames:
-        return " when it was called"
+        return ""
     last = frames[-1]
     text = (last.line or linecache.getline(last.filename, last.lineno or 0)).strip()
-    return f", at line {last.lineno} of its cell" + (f": `{text}`" if text else "")
+    return f" at line {last.lineno}" + (f", `{text}`," if text else "")
 
 
 def _odd_value(exercise: Exercise, wrong: Sequence[Trial]) -> Verdict | None:
@@ -130,6 +136,8 @@ def _odd_value(exercise: Exercise, wrong: Sequence[Trial]) -> Verdict | None:
 
 
 def _wanted(want: Outcome) -> str:
+    if want.answer:
+        return want.answer
     assert want.outputs is not None
     parts = ["a number" if p else f"a {describe(o)}" for o, p in zip(want.outputs, want.plain)]
     return parts[0] if len(parts) == 1 else "a tuple of " + ", ".join(parts)
@@ -181,9 +189,7 @@ def _dtype(exercise: Exercise, wrong: Sequence[Trial]) -> Verdict | None:
                 return Verdict("type", f"{name} is a Python number, expected a {describe(want)}.")
             if got.dtype != want.dtype and not is_number:
                 types = f"is {_short(got.dtype)}, expected {_short(want.dtype)}"
-                return Verdict(
-                    "dtype", f"{name} {types}: keep the type of the inputs (inputs: {trial.inputs})."
-                )
+                return Verdict("dtype", f"{name} {types}: keep the type of the inputs (inputs: {trial.inputs}).")
     return None
 
 
@@ -197,9 +203,7 @@ def _not_a_number(exercise: Exercise, wrong: Sequence[Trial]) -> Verdict | None:
             bad = int((~torch.isfinite(got) & torch.isfinite(want)).sum())
             if bad:
                 what = "NaN" if bool(torch.isnan(got).any()) else "infinite"
-                return Verdict(
-                    "nan", f"{name} is {what} in {bad} of {got.numel()} places (inputs: {trial.inputs})."
-                )
+                return Verdict("nan", f"{name} is {what} in {bad} of {got.numel()} places (inputs: {trial.inputs}).")
     return None
 
 
@@ -217,9 +221,7 @@ def _pattern(exercise: Exercise, wrong: Sequence[Trial]) -> Verdict | None:
         if abs(factor) < 1e-6:
             return Verdict("pattern", "Your result is zero everywhere, and should not be.")
         if abs(factor + 1) < 1e-3:
-            return Verdict(
-                "pattern", "Your result has the wrong sign: it is −1 × the expected one everywhere."
-            )
+            return Verdict("pattern", "Your result has the wrong sign: it is −1 × the expected one everywhere.")
         return Verdict(
             "pattern",
             f"Your result is {factor:.4g} × the expected one everywhere: look for a constant factor.",

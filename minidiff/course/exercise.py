@@ -1,9 +1,9 @@
 """What an exercise is: its inputs, its right answer, and the wrong answers that people really give.
 
-A chapter's exercises live in `checks/NN_topic.py`, as a tuple called `EXERCISES`. One definition has three uses:
-`check` in the notebook (public seeds), a grader (secret seeds, the student's code in another process) and the tests.
-For that, `draw`, `reference` and `compare` must be pure: everything random comes from the seed, nothing is kept
-between calls, and no verdict depends on anything but the inputs and the tensors that came back.
+A chapter's exercises live in `checks/NN_topic.py`, as a tuple called `EXERCISES`. One definition has three
+uses: `check` in the notebook (public seeds), a grader (secret seeds, the student's code in another process) and the
+tests. For that, `draw`, `reference` and `compare` must be pure: everything random comes from the seed, nothing is
+kept between calls, and no verdict depends on anything but the inputs and the tensors that came back.
 """
 
 import difflib
@@ -33,8 +33,8 @@ _ID = re.compile(r"\d\d-[a-z0-9]+(-[a-z0-9]+)*")
 class Mistake:
     """A wrong solution that people really write.
 
-    `name` is a short label in kebab-case, `function` the wrong solution itself (same arguments as the reference) and
-    `diagnosis` the one or two sentences its author should read: what was done, and what to do instead.
+    `name` is a short label in kebab-case, `function` the wrong solution itself (same arguments as the reference)
+    and `diagnosis` the one or two sentences its author should read: what was done, and what to do instead.
     """
 
     name: str
@@ -46,20 +46,21 @@ class Mistake:
 class Exercise:
     """One exercise. `ValueError` at construction if a field is out of its range.
 
-    id           "NN-topic-in-kebab-case", NN the chapter: also the nbgrader `grade_id` of the answer cell
-    points       whole marks, all or nothing;  difficulty, importance: 1 to 5;  minutes: for a first attempt
-    draw         seed → list of argument tuples, edge cases included. Tensors, numbers and callables (a denoiser, a
-                 log-probability) are all allowed; random numbers come from `torch.Generator().manual_seed(seed)`
-    reference    the right answer: the library's own function, or a thin wrapper around it
-    mistakes     3 to 6 wrong solutions; on the inputs of `draw` each must differ from the reference and the others
-    alternatives at least one right solution written in another way
-    hints        three, each stronger than the one before; the last nearly gives the line
-    expected     the number to expect further on in the notebook, with its spread: "W1 = 0.012 ± 0.003 (5 seeds)"
-    trap         why the usual wrong answer looks right; shown once the answer is right
-    rtol, atol   an answer is right if shape and dtype agree and |got − want| ≤ atol + rtol·|want| everywhere
-    compare      (got, want) → bool on tuples of tensors, in place of that rule where it is too strict
-    probe        (answer, *inputs) → tensor(s): for answers that are functions (a guided denoiser) or iterators.
-                 It sees the answer only by calling it, so that the answer may live in another process
+    id            "NN-topic-in-kebab-case", NN the chapter: also the nbgrader `grade_id` of the answer cell
+    points        whole marks, all or nothing;  difficulty, importance: 1 to 5;  minutes: for a first attempt
+    draw          seed → list of argument tuples, edge cases included. Tensors, numbers and callables (a denoiser,
+                  a log-probability) are allowed; random numbers come from `torch.Generator().manual_seed(seed)`
+    reference     the right answer: the library's own function, or a thin wrapper around it
+    mistakes      3 to 6 wrong solutions; on the inputs of `draw` each differs from the reference and the others
+    alternatives  at least one right solution written in another way
+    hints         three, each stronger than the one before; the last nearly gives the line
+    expected      the number to expect further on, with its spread: "W1 = 0.012 ± 0.003 (5 seeds)"
+    trap          why the usual wrong answer looks right; shown once the answer is right
+    rtol, atol    an answer is right if shape and dtype agree and |got − want| ≤ atol + rtol·|want| everywhere
+    compare       (got, want) → bool on tuples of tensors, in place of that rule where it is too strict
+    probe         (answer, *inputs) → tensor(s): for answers that are functions (a guided denoiser) or iterators.
+                  It sees the answer only by calling it, so that the answer may live in another process
+    seeds         the public seeds that `check` uses
     """
 
     id: str
@@ -124,14 +125,12 @@ def chapters() -> list[str]:
 
 @cache
 def load_chapter(name: str) -> tuple[Exercise, ...]:
-    """The exercises of chapter `name` ("01_bayes_rule"), in the order of the notebook. `ValueError` if unknown."""
+    """The exercises of chapter `name` ("01_bayes_rule"), in the notebook's order. `ValueError` if unknown."""
     require(name in chapters(), "chapter", repr(name), f"one of {chapters()}")
     module = importlib.import_module(f"{checks.__name__}.{name}")
     exercises: tuple[Exercise, ...] = module.EXERCISES
     for exercise in exercises:
-        require(
-            exercise.chapter == name[:2], "id", repr(exercise.id), f'"{name[:2]}-…", as its chapter is {name}'
-        )
+        require(exercise.chapter == name[:2], "id", repr(exercise.id), f'"{name[:2]}-…", as its chapter is {name}')
     ids = [exercise.id for exercise in exercises]
     require(len(set(ids)) == len(ids), "EXERCISES", ids, "ids that differ")
     return exercises
@@ -148,6 +147,4 @@ def find(exercise_id: str) -> Exercise:
                 return exercise
     ids = [exercise.id for name in chapters() for exercise in load_chapter(name)]
     near = difflib.get_close_matches(str(exercise_id), ids, n=3, cutoff=0.4) or ids
-    raise ValueError(
-        f"id: got {exercise_id!r}, expected an exercise of this course; did you mean {' or '.join(near)}?"
-    )
+    raise ValueError(f"id: got {exercise_id!r}, expected an exercise of this course; did you mean {' or '.join(near)}?")

@@ -18,7 +18,7 @@ _hints_shown: dict[str, int] = {}
 
 
 class LibraryAnswer:
-    """The library's right answer, handed out so that a notebook can go on. `check` does not give marks for it."""
+    """The library's right answer, handed out so that a notebook can go on. `check` gives no marks for it."""
 
     def __init__(self, exercise: Exercise):
         update_wrapper(self, exercise.reference, updated=())
@@ -32,12 +32,14 @@ class LibraryAnswer:
 class Result:
     """The answer of `check`.
 
-    passed   is it right?;  score: the marks, 0.0 or all points;  kind, mistake: the verdict in one word, and which
-             named mistake it was ("" if none);  message: what to read
-    use      the function to go on with: the student's if it passed, else the library's
+    passed         is it right?
+    score          the marks: 0.0 or all points
+    kind, mistake  the verdict in one word (see `Verdict`), and which named mistake it was ("" if none)
+    message        what to read
+    use            the function to go on with: the student's if it passed, else the library's
 
-    As the last line of a notebook cell it shows as a friendly box, while its plain text is the bare score:
-    nbgrader reads that number as the marks of the cell, so a wrong answer costs marks without stopping the notebook.
+    As the last line of a notebook cell it shows as a friendly box, while its plain text is the bare score: nbgrader
+    reads that number as the marks of the cell, so a wrong answer costs marks without stopping the notebook.
     """
 
     exercise: Exercise
@@ -116,16 +118,14 @@ def _box(paragraphs: list[str], colour: str) -> str:
         return re.sub(r"`([^`]+)`", r"<code>\1</code>", html.escape(text, quote=False))
 
     first, *rest = paragraphs
-    lines = (
-        [f"<div><strong>{marked_up(first)}</strong></div>"] if rest else [f"<div>{marked_up(first)}</div>"]
-    )
+    lines = [f"<div><strong>{marked_up(first)}</strong></div>"] if rest else [f"<div>{marked_up(first)}</div>"]
     lines += [f'<div style="margin-top:4px">{marked_up(text)}</div>' for text in rest]
     style = f"border-left:5px solid {colour};padding:4px 12px;margin:4px 0;max-width:60em"
     return f'<div style="{style}">{"".join(lines)}</div>'
 
 
 def check(exercise_id: str, function: Callable[..., Any]) -> Result:
-    """Try `function` on the exercise's public inputs and say how it did. Never raises because of a wrong answer.
+    """Try `function` on the exercise's public inputs and say how it did. A wrong answer never raises.
 
     `ValueError` for an unknown id, with near matches.
     """
@@ -136,7 +136,8 @@ def check(exercise_id: str, function: Callable[..., Any]) -> Result:
         return Result(exercise, Verdict("library", message), own)
     if not callable(function):
         call = f'`check("{exercise.id}", {exercise.reference.__name__})`'
-        message = f"check needs the function itself, without parentheses: {call}; it got {describe_value(function)}."
+        got = describe_value(function)
+        message = f"check needs the function itself, without parentheses: {call}; it got {got}."
         return Result(exercise, Verdict("type", message), own)
     trials = try_out(exercise, function)
     verdict = judge(exercise, trials)
@@ -150,7 +151,10 @@ def _print_out(trials: list[Trial]) -> str:
 
 
 def hint(exercise_id: str, number: int | None = None) -> Hint:
-    """The next hint of an exercise: the first call gives hint 1, then 2, then 3; `number` asks for one directly."""
+    """The next hint: the first call gives hint 1, then 2, then 3; `number` asks for one directly.
+
+    `ValueError` for an unknown id or number.
+    """
     exercise = find(exercise_id)
     if number is None:
         number = min(_hints_shown.get(exercise_id, 0) + 1, 3)

@@ -69,9 +69,7 @@ def _grader(cell: Cell) -> dict[str, Any]:
 def _cell_problems(cell: Cell) -> list[str]:
     """What is wrong with one cell by itself: solution markers, and nbgrader's metadata after its own schema."""
     meta, source = _grader(cell), cell.source
-    label = (
-        f'cell "{meta.get("grade_id", source.strip().splitlines()[0][:50] if source.strip() else "empty")}"'
-    )
+    label = f'cell "{meta.get("grade_id", source.strip().splitlines()[0][:50] if source.strip() else "empty")}"'
     problems = []
     begins, ends = source.count("### BEGIN SOLUTION"), source.count("### END SOLUTION")
     if begins != ends:
@@ -111,8 +109,9 @@ def _exercise_problems(cells: list[Cell], exercise: Exercise) -> list[str]:
         if _grader(answer)["solution"] and not _grader(answer)["grade"]
         else [f'cell "{exercise.id}" must have "solution": true and "grade": false']
     )
-    if "### BEGIN SOLUTION" not in answer.source:
-        problems.append(f'cell "{exercise.id}" has no ### BEGIN SOLUTION … ### END SOLUTION')
+    if not re.search(r"^ +### BEGIN SOLUTION", answer.source, re.MULTILINE):
+        # Inside a function the stub's `raise NotImplementedError()` waits for a call; outside it would stop the notebook.
+        problems.append(f'cell "{exercise.id}" needs an indented ### BEGIN SOLUTION … ### END SOLUTION in its function')
     if not re.search(rf"^def {name}\(", answer.source, re.MULTILINE):
         problems.append(f'cell "{exercise.id}" must define {name}, as the reference is called')
     text = "\n".join(cell.source for cell in cells[:where] if cell.cell_type == "markdown")
@@ -121,9 +120,7 @@ def _exercise_problems(cells: list[Cell], exercise: Exercise) -> list[str]:
     )
     heading = rf"^#+ Exercise {exercise.chapter}\.\d+: {re.escape(exercise.title)}$"
     if not re.search(heading, text, re.MULTILINE):
-        problems.append(
-            f'exercise "{exercise.id}": no heading "## Exercise {exercise.chapter}.k: {exercise.title}"'
-        )
+        problems.append(f'exercise "{exercise.id}": no heading "## Exercise {exercise.chapter}.k: {exercise.title}"')
     following = next((cell for cell in cells[where + 1 :] if cell.cell_type == "code"), None)
     return problems + _check_cell_problems(following, exercise, name)
 
@@ -139,10 +136,18 @@ def _check_cell_problems(cell: Cell | None, exercise: Exercise, name: str) -> li
         problems.append(f'cell "{wanted}" says {meta.get("points")} points, its Exercise {exercise.points}')
     if f'check("{exercise.id}", {name})' not in cell.source:
         problems.append(f'cell "{wanted}" must call check("{exercise.id}", {name})')
-    last = ast.parse(cell.source).body[-1]
-    if ast.unparse(last) not in ("result", f"check('{exercise.id}', {name})"):
+    if _last_line(cell.source) not in ("result", f"check('{exercise.id}', {name})"):
         problems.append(f'cell "{wanted}" must end with the line "result": nbgrader reads the marks from it')
     return problems
+
+
+def _last_line(source: str) -> str:
+    """The last statement, in Python's own spelling; "" if the cell is not plain Python."""
+    try:
+        statements = ast.parse(source).body
+    except SyntaxError:
+        return ""
+    return ast.unparse(statements[-1]) if statements else ""
 
 
 def _order_problems(ids: list[str], exercises: tuple[Exercise, ...]) -> list[str]:

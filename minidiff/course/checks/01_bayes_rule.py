@@ -1,4 +1,4 @@
-"""The exercises of chapter 01: inputs, right answers, and the wrong ones that deserve an answer of their own."""
+"""The exercises of chapter 01: inputs, right answers, and wrong ones that deserve an answer of their own."""
 
 import torch
 from torch import Generator, Tensor
@@ -66,9 +66,7 @@ POSTERIOR_SCORE = Exercise(
             "You weighed both terms by w. Only the likelihood is weighed; the prior keeps the weight 1.",
         ),
     ),
-    alternatives=(
-        lambda prior_score, likelihood_score, w: torch.add(prior_score, likelihood_score, alpha=w),
-    ),
+    alternatives=(lambda prior_score, likelihood_score, w: torch.add(prior_score, likelihood_score, alpha=w),),
     hints=(
         "Write down log p(x|y) with Bayes' rule: three terms. Which of them depend on x?",
         "The gradient of log p(y) with respect to x is zero, so two scores are left, and they add.",
