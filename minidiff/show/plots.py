@@ -88,13 +88,13 @@ def lattice(limit: float = 2.5, n: int = 17) -> Tensor:
 
 def density(
     log_prob: Callable[[Tensor], Tensor], limit: float = 2.5, n: int = 120, ax: Axes | None = None, title: str = "",
-    cmap: str = "Blues",
+    cmap: str = "Blues", alpha: float = 1.0,
 ) -> Axes:  # fmt: skip
-    """A 2-D density as filled contours; `log_prob`: (N, 2) → (N,). cmap "Greys" leaves the colours to points on top."""
+    """A 2-D density as filled contours; `log_prob`: (N, 2) → (N,). Under coloured points: cmap "Greys", alpha 0.4."""
     ax = _axes(ax, (3.4, 3.4))
     p = log_prob(lattice(limit, n)).detach().exp().reshape(n, n).cpu().numpy()
     line = np.linspace(-limit, limit, n)
-    ax.contourf(line, line, p, levels=12, cmap=cmap)
+    ax.contourf(line, line, p, levels=12, cmap=cmap, alpha=alpha)
     ax.set(aspect="equal", xlim=(-limit, limit), ylim=(-limit, limit), xlabel="$x_1$", ylabel="$x_2$", title=title)
     return ax
 
