@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from minidiff.course.diagnosis import judge, try_out
 from minidiff.course.exercise import Exercise
-from minidiff.course.outcome import attempt, close
+from minidiff.course.outcome import close, same
 
 FRESH_SEEDS = (1000, 1001, 1002)  # not the public ones: a grader will draw others too
 
@@ -16,7 +16,9 @@ def audit(exercise: Exercise, seeds: Sequence[int] | None = None) -> list[str]:
     each on the public seeds and on fresh ones.
     """
     seeds = (*exercise.seeds, *FRESH_SEEDS) if seeds is None else seeds
-    problems = [f"draw gives other inputs when it is called again (seed {s})" for s in seeds if not _pure(exercise, s)]
+    problems = [problem for s in seeds for problem in _foundation(exercise, s)]
+    if problems:
+        return problems  # nothing else can be judged then
     for group in ([s] for s in seeds):
         for number, function in enumerate((exercise.reference, *exercise.alternatives)):
             verdict = judge(exercise, try_out(exercise, function, group))
@@ -33,10 +35,20 @@ def audit(exercise: Exercise, seeds: Sequence[int] | None = None) -> list[str]:
     return problems
 
 
-def _pure(exercise: Exercise, seed: int) -> bool:
-    first, second, third = exercise.draw(seed), exercise.draw(seed), exercise.draw(seed)
-    if len(first) != len(second) or not first:
-        return False
-    one = [attempt(exercise, exercise.reference, a, b) for a, b in zip(first, third)]
-    two = [attempt(exercise, exercise.reference, a, b) for a, b in zip(second, third)]
-    return all(close(exercise, a, b) and not a.changed and not b.changed for a, b in zip(one, two))
+def _foundation(exercise: Exercise, seed: int) -> list[str]:
+    """Are there inputs, the same at every draw, and does the reference answer them?"""
+    inputs = exercise.draw(seed)
+    if not inputs:
+        return [f"draw gives no inputs (seed {seed})"]
+    impure = [f"draw gives other inputs when it is called again (seed {seed})"]
+    if not same(inputs, exercise.draw(seed)):
+        return impure
+    try:
+        first, second = (try_out(exercise, exercise.reference, [seed]) for _ in range(2))
+    except RuntimeError as error:
+        return [f"{error}: {error.__cause__ or 'it changes its arguments or returns no tensor'}"]
+    # Inputs that are functions show their numbers only in the reference's results.
+    for one, two in zip(first, second):
+        if not all(close(exercise, one.got, other) for other in (one.want, two.got, two.want)):
+            return impure
+    return []

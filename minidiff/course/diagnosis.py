@@ -5,7 +5,7 @@ import linecache
 import sysconfig
 import traceback
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -74,8 +74,12 @@ def judge(exercise: Exercise, trials: Sequence[Trial]) -> Verdict:
     for finder in (_error, _odd_value, _mutation, _count, _shape, _dtype, _not_a_number, _pattern):
         verdict = finder(exercise, wrong)
         if verdict is not None:
-            return verdict
-    return _largest_error(exercise, trials, wrong)
+            break
+    else:
+        verdict = _largest_error(wrong)
+    right_ones = len(trials) - len(wrong)
+    scope = f" On {right_ones} of the {len(trials)} sets of inputs it is right." if right_ones else ""
+    return replace(verdict, message=verdict.message + scope)
 
 
 def _named_mistake(exercise: Exercise, trials: Sequence[Trial]) -> Verdict | None:
@@ -219,18 +223,16 @@ def _pattern(exercise: Exercise, wrong: Sequence[Trial]) -> Verdict | None:
     scale = float(want.abs().max())
     if torch.allclose(got, factor * want, rtol=1e-3, atol=1e-4 * scale):
         if abs(factor) < 1e-6:
-            return Verdict("pattern", "Your result is zero everywhere, and should not be.")
+            return Verdict("pattern", "Your result is zero, and should not be.")
         if abs(factor + 1) < 1e-3:
-            return Verdict("pattern", "Your result has the wrong sign: it is −1 × the expected one everywhere.")
+            return Verdict("pattern", "Your result has the wrong sign: it is −1 × the expected one.")
         return Verdict(
             "pattern",
-            f"Your result is {factor:.4g} × the expected one everywhere: look for a constant factor.",
+            f"Your result is {factor:.4g} × the expected one: look for a constant factor.",
         )
     offset = float((got - want).mean())
     if torch.allclose(got, want + offset, rtol=1e-4, atol=1e-4 * max(scale, abs(offset))):
-        return Verdict(
-            "pattern", f"Your result is the expected one {offset:+.4g} everywhere: look for a constant term."
-        )
+        return Verdict("pattern", f"Your result is the expected one {offset:+.4g}: look for a constant term.")
     return None
 
 
@@ -241,7 +243,7 @@ def _swapped(exercise: Exercise, trial: Trial) -> bool:
     return close(exercise, Outcome(outputs=got.outputs[::-1], plain=got.plain[::-1]), trial.want)
 
 
-def _largest_error(exercise: Exercise, trials: Sequence[Trial], wrong: Sequence[Trial]) -> Verdict:
+def _largest_error(wrong: Sequence[Trial]) -> Verdict:
     worst, text = -1.0, "Your result differs from the expected one."
     for trial in wrong:
         for name, got, want, _ in _parts(trial):
@@ -254,7 +256,4 @@ def _largest_error(exercise: Exercise, trials: Sequence[Trial], wrong: Sequence[
                 numbers = f"{float(got.flatten()[i]):.5g} instead of {float(want.flatten()[i]):.5g}"
                 at = f" at {place}" if got.ndim else ""
                 text = f"{name} is off by up to {worst:.3g}: {numbers}{at}, for the inputs {trial.inputs}."
-    right_ones = len(trials) - len(wrong)
-    if right_ones:
-        text += f" It is right on {right_ones} of {len(trials)} sets of inputs, wrong first on: {wrong[0].inputs}."
     return Verdict("value", text)

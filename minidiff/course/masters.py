@@ -1,6 +1,7 @@
 """Reading and checking the masters: percent scripts from which the course's notebooks are built."""
 
 import ast
+import inspect
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -110,10 +111,11 @@ def _exercise_problems(cells: list[Cell], exercise: Exercise) -> list[str]:
         else [f'cell "{exercise.id}" must have "solution": true and "grade": false']
     )
     if not re.search(r"^ +### BEGIN SOLUTION", answer.source, re.MULTILINE):
-        # Inside a function the stub's `raise NotImplementedError()` waits for a call; outside it would stop the notebook.
+        # Inside a function the stub's `raise NotImplementedError()` waits for a call; outside it stops the notebook.
         problems.append(f'cell "{exercise.id}" needs an indented ### BEGIN SOLUTION … ### END SOLUTION in its function')
-    if not re.search(rf"^def {name}\(", answer.source, re.MULTILINE):
-        problems.append(f'cell "{exercise.id}" must define {name}, as the reference is called')
+    call = f"{name}({', '.join(inspect.signature(exercise.reference).parameters)})"
+    if call not in _functions(answer.source):
+        problems.append(f'cell "{exercise.id}" must define {call}, as the reference is called')
     text = "\n".join(cell.source for cell in cells[:where] if cell.cell_type == "markdown")
     problems += [f'exercise "{exercise.id}": put this line under its heading: {exercise.facts()}'] * (
         exercise.facts() not in text
@@ -139,6 +141,16 @@ def _check_cell_problems(cell: Cell | None, exercise: Exercise, name: str) -> li
     if _last_line(cell.source) not in ("result", f"check('{exercise.id}', {name})"):
         problems.append(f'cell "{wanted}" must end with the line "result": nbgrader reads the marks from it')
     return problems
+
+
+def _functions(source: str) -> list[str]:
+    """The functions a cell defines, as "name(argument, argument)"."""
+    try:
+        statements = ast.parse(source).body
+    except SyntaxError:
+        return []
+    defined = [s for s in statements if isinstance(s, ast.FunctionDef)]
+    return [f"{d.name}({', '.join(a.arg for a in (*d.args.args, *d.args.kwonlyargs))})" for d in defined]
 
 
 def _last_line(source: str) -> str:

@@ -84,19 +84,19 @@ def _quiet(screen: io.StringIO) -> Iterator[None]:
 
 def _changed(exercise: Exercise, inputs: Inputs, untouched: Inputs) -> tuple[str, ...]:
     pairs = zip(parameter_names(exercise, inputs), inputs, untouched)
-    return tuple(name for name, now, before in pairs if not _same(now, before))
+    return tuple(name for name, now, before in pairs if not same(now, before))
 
 
-def _same(now: Any, before: Any) -> bool:
+def same(now: Any, before: Any) -> bool:
     """Equal in every tensor and number; callables and other objects are not looked into."""
-    if isinstance(now, Tensor):
+    if isinstance(now, Tensor) and isinstance(before, Tensor):
         # A shape can change in place as well (unsqueeze_, t_), so it is compared too.
-        same = now.shape == before.shape and now.dtype == before.dtype
-        return same and torch.equal(now.detach().nan_to_num(), before.detach().nan_to_num())
+        alike = now.shape == before.shape and now.dtype == before.dtype
+        return alike and torch.equal(now.detach().nan_to_num(), before.detach().nan_to_num())
     if isinstance(now, (tuple, list)):
-        return len(now) == len(before) and all(map(_same, now, before))
+        return len(now) == len(before) and all(map(same, now, before))
     if isinstance(now, Mapping):
-        return now.keys() == before.keys() and all(_same(now[k], before[k]) for k in now)
+        return now.keys() == before.keys() and all(same(now[k], before[k]) for k in now)
     return now == before if isinstance(now, (int, float, str, bool)) else True
 
 
