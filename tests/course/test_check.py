@@ -11,7 +11,7 @@ from torch import Generator, Tensor
 import minidiff.course.feedback as feedback
 from minidiff.course.audit import audit
 from minidiff.course.diagnosis import judge, try_out
-from minidiff.course.exercise import Exercise, Mistake, find
+from minidiff.course.exercise import Exercise, Mistake, chapters, find, load_chapter
 from minidiff.course.feedback import LibraryAnswer, check, hint
 
 
@@ -272,8 +272,10 @@ def test_hints_grow_and_stay_at_the_last():
 
 @pytest.mark.parametrize("call", [hint, lambda i: check(i, line)])
 def test_an_unknown_id_lists_near_matches(call):
-    with pytest.raises(ValueError, match=r"got '01-posterior-scroe'.*did you mean.*01-posterior-score"):
-        call("01-posterior-scroe")
+    real = load_chapter(chapters()[0])[0].id
+    typo = real[:-2] + real[-1] + real[-2]
+    with pytest.raises(ValueError, match=f"got '{typo}'.*did you mean.*{real}"):
+        call(typo)
     with pytest.raises(ValueError, match="did you mean"):
         call("nothing like it")
 

@@ -1,0 +1,148 @@
+"""The built exercise notebooks, executed: untouched they earn nothing and run to their end, solved they earn it all.
+
+The marks are nbgrader's own reading of the executed cells, first cell by cell, then (for one chapter) through its
+whole pipeline: generate_assignment, autograde, gradebook.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import nbformat
+import pytest
+from nbclient import NotebookClient
+from nbgrader.utils import determine_grade, is_grade
+
+from minidiff.course.exercise import load_chapter
+
+ROOT = Path(__file__).resolve().parents[2]
+CHAPTERS = sorted(path.stem for path in (ROOT / "solutions").glob("*.py"))
+GRADED = "01_bayes_rule"  # the chapter that goes through nbgrader's autograder
+
+pytestmark = pytest.mark.notebook
+
+
+@pytest.fixture(params=CHAPTERS)
+def chapter(request):
+    return request.param
+
+
+@pytest.fixture(autouse=True)
+def environment(monkeypatch):
+    # nbgrader calls `alembic` by its bare name, which stands beside python even where no environment is activated.
+    monkeypatch.setenv("PATH", str(Path(sys.executable).parent) + os.pathsep + os.environ["PATH"])
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    monkeypatch.setenv("MPLBACKEND", "agg")
+
+
+def read(folder, chapter):
+    return nbformat.read(ROOT / folder / f"{chapter}.ipynb", as_version=4)
+
+
+def executed(notebook):
+    """Run every cell in order, as "Run all" does: the first exception would stop it and fail the test."""
+    client = NotebookClient(notebook, timeout=300, kernel_name="python3", resources={"metadata": {"path": str(ROOT)}})
+    return client.execute()
+
+
+def marks(notebook):
+    return {cell.id: determine_grade(cell) for cell in notebook.cells if is_grade(cell)}
+
+
+def written_to_stderr(notebook):
+    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    return [o.text for cell in code for o in cell.outputs if o.output_type == "stream" and o.name == "stderr"]
+
+
+def shown(notebook):
+    """What the check cells show: the boxes."""
+    outputs = [o for cell in notebook.cells if is_grade(cell) for o in cell.outputs]
+    return [output.data["text/html"] for output in outputs if output.output_type == "execute_result"]
+
+
+def full_marks(chapter):
+    return {f"{e.id}-check": (e.points, e.points) for e in load_chapter(chapter)}
+
+
+def test_untouched_exercises_get_zero_and_run_to_their_end(chapter):
+    notebook = executed(read("exercises", chapter))
+    assert marks(notebook) == {key: (0.0, points) for key, (_, points) in full_marks(chapter).items()}
+    assert written_to_stderr(notebook) == []
+    boxes = shown(notebook)
+    assert len(boxes) == len(load_chapter(chapter))
+    assert all("Not written yet" in box and "goes on with the library" in box for box in boxes)
+
+
+def test_solutions_get_full_marks(chapter):
+    notebook = executed(read("solutions", chapter))
+    assert marks(notebook) == full_marks(chapter)
+    assert written_to_stderr(notebook) == []
+    assert all("Right: " in box and "goes on with your" in box for box in shown(notebook))
+
+
+def test_wrong_answers_get_zero_and_a_sentence_with_the_line(chapter):
+    notebook = read("exercises", chapter)
+    answers = [cell for cell in notebook.cells if cell.metadata.get("nbgrader", {}).get("solution")]
+    for cell in answers:
+        cell.source = cell.source.replace("raise NotImplementedError()", "return undefined_name")
+    # The lesson's own cells use the library's answers, which another test runs: here only checks and imports matter.
+    first_answer = notebook.cells.index(answers[0])
+    kept = [c for i, c in enumerate(notebook.cells) if i < first_answer or "nbgrader" in c.metadata]
+    notebook.cells = kept
+    result = executed(notebook)
+    assert {score for score, _ in marks(result).values()} == {0.0}
+    assert written_to_stderr(result) == []
+    for box, cell in zip(shown(result), answers):
+        line = cell.source.splitlines().index("    return undefined_name") + 1
+        assert f"at line {line}, <code>return undefined_name</code>, with NameError" in box
+
+
+def nbgrader(course, *arguments):
+    command = [sys.executable, "-m", "nbgrader", *arguments]
+    environment = {**os.environ, "JUPYTER_CONFIG_DIR": str(course / "config")}
+    done = subprocess.run(command, cwd=course, env=environment, capture_output=True, text=True, timeout=500)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout + done.stderr
+
+
+def assignment(course, chapter):
+    """Let stock nbgrader make a release from the solution notebook in `course`; returns the release."""
+    source = course / "source" / chapter
+    source.mkdir(parents=True)
+    shutil.copy(ROOT / "solutions" / f"{chapter}.ipynb", source)
+    nbgrader(course, "generate_assignment", chapter, "--create")
+    return course / "release" / chapter / f"{chapter}.ipynb"
+
+
+def test_stock_nbgrader_makes_the_same_exercises(chapter, tmp_path):
+    release = nbformat.read(assignment(tmp_path, chapter), as_version=4)
+    ours = read("exercises", chapter)
+    assert [cell.source for cell in release.cells] == [cell.source for cell in ours.cells]
+    graders = [[cell.metadata.get("nbgrader") for cell in notebook.cells] for notebook in (release, ours)]
+    assert graders[0] == graders[1], "ids, points, locks and checksums"
+
+
+@pytest.mark.slow
+def test_stock_nbgrader_gives_the_marks(tmp_path):
+    from nbgrader.api import Gradebook
+
+    returned = nbformat.read(assignment(tmp_path, GRADED), as_version=4)
+    for cell in returned.cells:
+        cell.source = cell.source.replace("raise NotImplementedError()", "return None")
+    handed_in = {
+        "untouched": read("exercises", GRADED),
+        "returns-none": returned,
+        "solved": read("solutions", GRADED),
+    }
+    for student, notebook in handed_in.items():
+        folder = tmp_path / "submitted" / student / GRADED
+        folder.mkdir(parents=True)
+        nbformat.write(notebook, folder / f"{GRADED}.ipynb")
+    nbgrader(tmp_path, "autograde", GRADED, "--create")
+    with Gradebook(f"sqlite:///{tmp_path / 'gradebook.db'}") as book:
+        scores = {student: book.find_submission(GRADED, student).score for student in handed_in}
+        best = book.find_assignment(GRADED).max_score
+    assert best == sum(e.points for e in load_chapter(GRADED))
+    assert scores == {"untouched": 0, "returns-none": 0, "solved": best}
