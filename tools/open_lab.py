@@ -4,6 +4,7 @@ With a desktop the start page opens in the browser. Without one (a server, a con
 JupyterLab prints its address, and nothing waits for a browser that cannot come. Arguments go to JupyterLab.
 """
 
+import json
 import os
 import sys
 import webbrowser
@@ -28,10 +29,29 @@ def has_display() -> bool:
     return True
 
 
+def keep_quiet() -> None:
+    """Make "no news from the internet" this installation's default; a student's own settings still come first.
+
+    The course asks nothing of the internet on its own, so JupyterLab should not either, nor cover the first page
+    that a student sees with a question about it.
+    """
+    file = Path(sys.prefix) / "share" / "jupyter" / "lab" / "settings" / "overrides.json"
+    if file.exists():
+        return
+    quiet = {"@jupyterlab/apputils-extension:notification": {"fetchNews": "false", "checkForUpdates": False}}
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(json.dumps(quiet, indent=2) + "\n")
+    except OSError:
+        pass  # an environment we may not write to: then JupyterLab asks its question
+
+
 def command(arguments: list[str]) -> list[str]:
     """The JupyterLab command line for this machine."""
-    line = [sys.executable, "-m", "jupyterlab", f"--ServerApp.root_dir={ROOT}"]
-    line += [f"--LabApp.default_url=/lab/tree/{START}"]
+    line = [sys.executable, "-m", "jupyterlab", f"--LabApp.default_url=/lab/tree/{START}"]
+    if not any(argument.startswith("--ServerApp.root_dir=") for argument in arguments):
+        line.append(f"--ServerApp.root_dir={ROOT}")
+    line.append("--LabApp.extension_manager=readonly")  # the other manager asks PyPI for lists of extensions
     if not has_display():
         line.append("--no-browser")
     if hasattr(os, "geteuid") and os.geteuid() == 0:
@@ -44,6 +64,7 @@ def main() -> None:
     if not has_display():
         print("No display here: open the address that ends in 'token=...' below in a browser.", flush=True)
         print("Browser on another computer? First: ssh -L 8888:127.0.0.1:8888 THIS_MACHINE", flush=True)
+    keep_quiet()
     line = command(sys.argv[1:])
     if sys.platform == "win32":  # there, exec would return the prompt while JupyterLab still runs
         import subprocess

@@ -1,0 +1,190 @@
+"""The door, opened: a real JupyterLab on this machine, a real browser, chapter 01 from top to bottom, a slider moved.
+
+The browser may speak to 127.0.0.1 and to nobody else: whatever it asks of another host is refused and fails the test.
+"""
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Page, Route, WebSocket, sync_playwright
+
+pytestmark = [pytest.mark.browser, pytest.mark.slow]
+
+NOTEBOOK = "00_start.ipynb"
+TOKEN = "door"
+MINUTE = 60_000  # in Playwright's milliseconds
+FLAGS = [
+    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
+    "--disable-component-update", "--disable-sync",
+]  # fmt: skip
+
+# In the page, `jupyterapp` is JupyterLab itself. Results are read from the notebook's model, not from what happens to
+# be drawn: JupyterLab keeps cells outside the window out of the page.
+IDLE = """() => {
+    const context = window.jupyterapp?.shell.currentWidget?.sessionContext;
+    return context?.isReady && context.session?.kernel?.status === 'idle';
+}"""
+RUN_ALL = """() => {
+    window.finished = null;
+    jupyterapp.commands.execute('notebook:run-all-cells').then(
+        () => { window.finished = 'done' }, error => { window.finished = 'failed: ' + error });
+}"""
+OUTPUTS = """() => Array.from(jupyterapp.shell.currentWidget.content.model.cells).map(cell => ({
+    type: cell.type, count: cell.executionCount ?? null, outputs: cell.outputs ? cell.outputs.toJSON() : []}))"""
+SHOW_CELL = """async index => {
+    const notebook = jupyterapp.shell.currentWidget.content;
+    notebook.activeCellIndex = index;
+    await notebook.scrollToItem(index, 'start');
+}"""
+# The pixels of the picture beside the slider, as a short text that differs when they do.
+PIXELS = """image => {
+    const canvas = document.createElement('canvas');
+    [canvas.width, canvas.height] = [image.naturalWidth, image.naturalHeight];
+    const context = canvas.getContext('2d');
+    context.drawImage(image, 0, 0);
+    let sum = 0;
+    for (const [i, v] of context.getImageData(0, 0, canvas.width, canvas.height).data.entries())
+        sum = (sum * 31 + v + i % 7) % 4294967291;
+    return `${canvas.width}x${canvas.height} ${sum}`;
+}"""
+
+
+def free_port() -> int:
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return s.getsockname()[1]
+
+
+def wait_for(server: subprocess.Popen, address: str, log: Path, seconds: float = 90) -> None:
+    until = time.monotonic() + seconds
+    while time.monotonic() < until and server.poll() is None:
+        try:
+            urllib.request.urlopen(address, timeout=2).close()
+            return
+        except OSError:
+            time.sleep(0.25)
+    raise RuntimeError(f"JupyterLab did not answer at {address}:\n{log.read_text()[-2000:]}")
+
+
+@pytest.fixture(scope="module")
+def lab(root: Path, tmp_path_factory) -> Iterator[str]:
+    """The address of a JupyterLab started as `make lab` starts it, on a copy of the notebooks, with empty settings."""
+    tmp = tmp_path_factory.mktemp("lab")
+    shutil.copytree(root / "notebooks", tmp / "notebooks", ignore=shutil.ignore_patterns("*.py", ".ipynb_checkpoints"))
+    places = {f"JUPYTER_{name}_DIR": str(tmp / name) for name in ("CONFIG", "DATA", "RUNTIME")}
+    places |= {f"JUPYTERLAB_{name}_DIR": str(tmp / name) for name in ("SETTINGS", "WORKSPACES")}
+    environment = {**os.environ, **places, "IPYTHONDIR": str(tmp / "ipython")}
+    environment = {k: v for k, v in environment.items() if k not in ("DISPLAY", "WAYLAND_DISPLAY")}
+    port = free_port()
+    line = [sys.executable, str(root / "tools" / "open_lab.py"), f"--ServerApp.root_dir={tmp}", f"--port={port}"]
+    line += ["--ServerApp.port_retries=0", f"--IdentityProvider.token={TOKEN}", "--LabApp.expose_app_in_browser=True"]
+    log = tmp / "log.txt"
+    with log.open("w") as out:
+        server = subprocess.Popen(line, env=environment, stdout=out, stderr=subprocess.STDOUT, start_new_session=True)
+    try:
+        wait_for(server, f"http://127.0.0.1:{port}/api", log)
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        if server.poll() is None:
+            os.killpg(server.pid, signal.SIGTERM)  # JupyterLab, started above in a session of its own, and its kernels
+            server.wait(30)
+
+
+class Watch:
+    """What a page must not do: speak to another host, or fail."""
+
+    def __init__(self, page: Page, home: str):
+        self.home, self.outside, self.errors = home, [], []
+        page.route("**/*", self.request)
+        page.on("websocket", self.websocket)
+        page.on("pageerror", lambda error: self.errors.append(str(error)))
+        page.on("console", lambda m: self.errors.append(m.text) if m.type == "error" else None)
+
+    def request(self, route: Route) -> None:
+        if route.request.url.startswith((self.home, "data:", "blob:")):
+            route.continue_()
+        else:
+            self.outside.append(route.request.url)
+            route.abort()
+
+    def websocket(self, socket: WebSocket) -> None:
+        if not socket.url.startswith(self.home.replace("http", "ws", 1)):
+            self.outside.append(socket.url)
+
+
+@pytest.fixture
+def opened(lab: str, chromium: str) -> Iterator[tuple[Page, Watch]]:
+    """The chapter open in the browser, its kernel idle."""
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, headless=True, args=FLAGS)
+        page = browser.new_page(viewport={"width": 1280, "height": 1000})
+        watch = Watch(page, lab)
+        page.goto(f"{lab}/lab/tree/notebooks/{NOTEBOOK}?reset&token={TOKEN}")
+        page.wait_for_selector(".jp-Notebook .jp-Cell", timeout=2 * MINUTE)
+        page.wait_for_function(IDLE, timeout=2 * MINUTE)
+        yield page, watch
+        browser.close()
+
+
+def has_widget(cell: dict) -> bool:
+    return any("application/vnd.jupyter.widget-view+json" in output.get("data", {}) for output in cell["outputs"])
+
+
+def move_slider(page: Page, cell_index: int, shots: Path) -> tuple[str, str]:
+    """Press the right arrow key on the cell's first slider; the fingerprints of its picture before and after."""
+    page.evaluate(SHOW_CELL, cell_index)
+    handle = page.locator(".widget-slider .noUi-handle").first
+    handle.wait_for(timeout=MINUTE)
+    image = page.locator(".jp-OutputArea-output:has(.widget-slider) img").first
+    image.wait_for(timeout=MINUTE)
+    page.wait_for_function("i => i.complete && i.naturalWidth > 0", arg=image.element_handle(), timeout=MINUTE)
+    before = image.evaluate(PIXELS)
+    page.screenshot(path=shots / "before.png")
+    handle.focus()
+    for _ in range(4):
+        page.keyboard.press("ArrowRight")
+    after, until = before, time.monotonic() + 60
+    while after == before and time.monotonic() < until:
+        page.wait_for_timeout(200)
+        after = image.evaluate(PIXELS)
+    page.wait_for_function(IDLE, timeout=MINUTE)
+    page.screenshot(path=shots / "after.png")
+    return before, after
+
+
+def test_chapter_one_runs_in_the_browser_and_its_slider_moves_the_picture(opened, tmp_path):
+    page, watch = opened
+    page.evaluate(RUN_ALL)
+    page.wait_for_function("() => window.finished !== null", timeout=6 * MINUTE)
+    assert page.evaluate("window.finished") == "done"
+    cells = page.evaluate(OUTPUTS)
+    code = [cell for cell in cells if cell["type"] == "code"]
+    assert len(code) >= 5
+    assert all(cell["count"] for cell in code), "a cell did not run"
+    outputs = [output for cell in code for output in cell["outputs"]]
+    assert not [output for output in outputs if output["output_type"] == "error"]
+    assert not [output["text"] for output in outputs if output.get("name") == "stderr"]
+    with_widget = [i for i, cell in enumerate(cells) if has_widget(cell)]
+    assert with_widget, f"{NOTEBOOK} shows no widget"
+    before, after = move_slider(page, with_widget[0], tmp_path)
+    assert after != before, "the slider moved and the picture did not"
+    assert page.locator(".jp-toast, .Toastify__toast").count() == 0, "a message covers the page"
+    assert watch.errors == []
+    assert watch.outside == []
+
+
+def test_the_watch_sees_and_refuses_other_hosts(opened):
+    """The control: a page that does speak to another host is caught."""
+    page, watch = opened
+    refused = page.evaluate("() => fetch('https://example.org/').then(() => 'answered', () => 'refused')")
+    assert refused == "refused"
+    assert watch.outside == ["https://example.org/"]
