@@ -119,7 +119,7 @@ def _box(paragraphs: list[str], colour: str) -> str:
 
     first, *rest = paragraphs
     lines = [f"<div><strong>{marked_up(first)}</strong></div>"] if rest else [f"<div>{marked_up(first)}</div>"]
-    lines += [f'<div style="margin-top:4px">{marked_up(text)}</div>' for text in rest]
+    lines += [f'<div style="margin-top:4px;white-space:pre-wrap">{marked_up(text)}</div>' for text in rest]
     style = f"border-left:5px solid {colour};padding:4px 12px;margin:4px 0;max-width:60em"
     return f'<div style="{style}">{"".join(lines)}</div>'
 

@@ -181,7 +181,7 @@ def strip(path: Path, notebook: Notebook) -> Notebook:
         preprocessors.CheckCellMetadata,
         preprocessors.ComputeChecksums,
     )
-    resources: dict[str, Any] = {}
+    resources: Any = {}
     for step in steps:
         try:
             notebook, resources = step().preprocess(notebook, resources)

@@ -1,13 +1,8 @@
 """The built exercise notebooks, executed: untouched they earn nothing and run to their end, solved they earn it all.
 
-The marks are nbgrader's own reading of the executed cells, first cell by cell, then (for one chapter) through its
-whole pipeline: generate_assignment, autograde, gradebook.
+The marks are nbgrader's own reading of the executed cells; `test_nbgrader.py` goes through its whole pipeline.
 """
 
-import os
-import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import nbformat
@@ -19,7 +14,6 @@ from minidiff.course.exercise import load_chapter
 
 ROOT = Path(__file__).resolve().parents[2]
 CHAPTERS = sorted(path.stem for path in (ROOT / "solutions").glob("*.py"))
-GRADED = "01_bayes_rule"  # the chapter that goes through nbgrader's autograder
 
 pytestmark = pytest.mark.notebook
 
@@ -31,8 +25,6 @@ def chapter(request):
 
 @pytest.fixture(autouse=True)
 def environment(monkeypatch):
-    # nbgrader calls `alembic` by its bare name, which stands beside python even where no environment is activated.
-    monkeypatch.setenv("PATH", str(Path(sys.executable).parent) + os.pathsep + os.environ["PATH"])
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     monkeypatch.setenv("MPLBACKEND", "agg")
 
@@ -97,52 +89,3 @@ def test_wrong_answers_get_zero_and_a_sentence_with_the_line(chapter):
     for box, cell in zip(shown(result), answers):
         line = cell.source.splitlines().index("    return undefined_name") + 1
         assert f"at line {line}, <code>return undefined_name</code>, with NameError" in box
-
-
-def nbgrader(course, *arguments):
-    command = [sys.executable, "-m", "nbgrader", *arguments]
-    environment = {**os.environ, "JUPYTER_CONFIG_DIR": str(course / "config")}
-    done = subprocess.run(command, cwd=course, env=environment, capture_output=True, text=True, timeout=500)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout + done.stderr
-
-
-def assignment(course, chapter):
-    """Let stock nbgrader make a release from the solution notebook in `course`; returns the release."""
-    source = course / "source" / chapter
-    source.mkdir(parents=True)
-    shutil.copy(ROOT / "solutions" / f"{chapter}.ipynb", source)
-    nbgrader(course, "generate_assignment", chapter, "--create")
-    return course / "release" / chapter / f"{chapter}.ipynb"
-
-
-def test_stock_nbgrader_makes_the_same_exercises(chapter, tmp_path):
-    release = nbformat.read(assignment(tmp_path, chapter), as_version=4)
-    ours = read("exercises", chapter)
-    assert [cell.source for cell in release.cells] == [cell.source for cell in ours.cells]
-    graders = [[cell.metadata.get("nbgrader") for cell in notebook.cells] for notebook in (release, ours)]
-    assert graders[0] == graders[1], "ids, points, locks and checksums"
-
-
-@pytest.mark.slow
-def test_stock_nbgrader_gives_the_marks(tmp_path):
-    from nbgrader.api import Gradebook
-
-    returned = nbformat.read(assignment(tmp_path, GRADED), as_version=4)
-    for cell in returned.cells:
-        cell.source = cell.source.replace("raise NotImplementedError()", "return None")
-    handed_in = {
-        "untouched": read("exercises", GRADED),
-        "returns-none": returned,
-        "solved": read("solutions", GRADED),
-    }
-    for student, notebook in handed_in.items():
-        folder = tmp_path / "submitted" / student / GRADED
-        folder.mkdir(parents=True)
-        nbformat.write(notebook, folder / f"{GRADED}.ipynb")
-    nbgrader(tmp_path, "autograde", GRADED, "--create")
-    with Gradebook(f"sqlite:///{tmp_path / 'gradebook.db'}") as book:
-        scores = {student: book.find_submission(GRADED, student).score for student in handed_in}
-        best = book.find_assignment(GRADED).max_score
-    assert best == sum(e.points for e in load_chapter(GRADED))
-    assert scores == {"untouched": 0, "returns-none": 0, "solved": best}
