@@ -43,14 +43,25 @@ def save_tensors(path: Path, tensors: dict[str, Tensor], facts: dict[str, Any]) 
 
 def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """The tensors and facts of a file written by `save_tensors`. `ValueError` if it is missing, cut off or not ours."""
+    with _opened(path) as file:
+        tensors = {k: file.get_tensor(k) for k in file.keys()}  # noqa: SIM118 (not a dict)
+        return tensors, json.loads((file.metadata() or {}).get("facts", "{}"))
+
+
+def load_facts(path: Path) -> dict[str, Any]:
+    """The facts alone, without reading the tensors. `ValueError` as for `load_tensors`."""
+    with _opened(path) as file:
+        return json.loads((file.metadata() or {}).get("facts", "{}"))
+
+
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[Any]:
     require(path.is_file(), "path", str(path), "an existing .safetensors file")
     try:
         with safe_open(path, framework="pt") as file:
-            tensors = {k: file.get_tensor(k) for k in file.keys()}  # noqa: SIM118 (not a dict)
-            facts = json.loads((file.metadata() or {}).get("facts", "{}"))
+            yield file
     except (SafetensorError, json.JSONDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"path: got {path}, which is cut off or not safetensors ({error})") from error
-    return tensors, facts
 
 
 @contextlib.contextmanager
@@ -65,12 +76,17 @@ def uninterrupted() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGINT, before)
-    if pending and callable(before):
-        before(*pending[0])
+    if pending:
+        signal.raise_signal(signal.SIGINT)
+
+
+def _write_rows(path: Path, rows: list[list[Any]]) -> None:
+    with path.open("w", newline="") as file:
+        csv.writer(file, lineterminator="\n").writerows(rows)
 
 
 class Run:
-    """The folder of one training run: `checkpoint.safetensors` and `log.csv`. A context manager that saves on the way out.
+    """The folder of one training run: `checkpoint.safetensors` and `log.csv`. As a context manager it saves on leaving.
 
     A path of None keeps nothing. `writes` is False on all but one process of a distributed run: they only read.
     """
@@ -93,7 +109,7 @@ class Run:
             writes,
         )
         self.step, self.seconds, self.saved = 0, 0.0, -1
-        self.rows: list[list[float]] = []
+        self.rows: list[list[Any]] = []  # the whole log: it is rewritten with every checkpoint, so that both agree
 
     def _tensors(self) -> dict[str, Tensor]:
         tensors = {f"model.{k}": v for k, v in self.model.state_dict().items()}
@@ -104,16 +120,30 @@ class Run:
         return {k: v.detach().cpu().clone() for k, v in tensors.items()}
 
     def resume(self) -> tuple[int, float]:
-        """Load the checkpoint if there is one; returns (steps done, seconds spent). `ValueError` if it is another run's."""
-        if self.folder is None or not (self.folder / "checkpoint.safetensors").exists():
+        """Load the checkpoint, if any; returns (steps done, seconds spent). `ValueError` if it is another run's."""
+        if self.folder is None:
             return 0, 0.0
-        tensors, facts = load_tensors(self.folder / "checkpoint.safetensors")
+        if self.writes:
+            for leftover in self.folder.glob(".*.tmp"):  # of a process killed while it wrote
+                leftover.unlink()
+        if not self._checkpoint.exists():
+            return 0, 0.0
+        tensors, facts = load_tensors(self._checkpoint)
         require(
             facts.get("recipe") == self.recipe,
             "path",
             f"a run with {facts.get('recipe')}",
             f"one with {self.recipe}",
         )
+        try:
+            self._restore(tensors)
+            self.step, self.seconds = int(facts["step"]), float(facts["seconds"])
+        except (RuntimeError, KeyError, TypeError, ValueError) as error:
+            raise ValueError(f"path: got {self._checkpoint}, which does not fit this model ({error})") from error
+        self.saved, self.rows = self.step, self._logged()
+        return self.step, self.seconds
+
+    def _restore(self, tensors: dict[str, Tensor]) -> None:
         part = lambda prefix: {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
         self.model.load_state_dict(part("model."))
         self.average.load_state_dict(part("ema."))
@@ -122,46 +152,51 @@ class Run:
             index, name = key.split(".", 1)
             state.setdefault(int(index), {})[name] = value
         self.optimizer.load_state_dict({"state": state, "param_groups": self.optimizer.state_dict()["param_groups"]})
-        self.step = self.saved = facts["step"]
-        self.seconds = facts["seconds"]
-        if self.writes:
-            self._cut_log()
-        return self.step, self.seconds
+
+    @property
+    def _checkpoint(self) -> Path:
+        assert self.folder is not None
+        return self.folder / "checkpoint.safetensors"
 
     @property
     def _log(self) -> Path:
-        assert self.folder is not None
-        return self.folder / "log.csv"
+        return self._checkpoint.with_name("log.csv")
 
-    def _cut_log(self) -> None:
-        """Drop log rows of steps after the checkpoint: they will be taken again."""
-        if self._log.exists():
-            kept = self._log.read_text().splitlines()[: 1 + self.step]  # a header, then one row per step
-            write_whole(self._log, lambda temporary: (temporary.write_text("\n".join(kept) + "\n"), None)[1])
+    def _logged(self) -> list[list[Any]]:
+        """The log's rows up to the checkpoint: later steps will be taken again."""
+        lines = self._log.read_text().splitlines() if self._log.exists() else []
+        return [row for row in csv.reader(lines) if row and row[0].isdigit() and int(row[0]) <= self.step]
 
     def record(self, step: int, loss: float, lr: float, seconds: float) -> None:
         self.step, self.seconds = step, seconds
         self.rows.append([step, loss, lr, round(seconds, 3)])
 
     def save(self) -> None:
-        """Write the log rows, then the checkpoint."""
-        if self.folder is None or not self.writes or self.saved == self.step:
+        """Write the log, then the checkpoint."""
+        if self.folder is None or not self.writes or self.saved == self.step or self._overtaken():
             return
-        self.folder.mkdir(parents=True, exist_ok=True)
-        new = not self._log.exists()
-        with self._log.open("a", newline="") as file:
-            writer = csv.writer(file)
-            writer.writerows([["step", "loss", "lr", "seconds"]] * new + self.rows)
-        self.rows.clear()
+        rows = [["step", "loss", "lr", "seconds"], *self.rows]
+        write_whole(self._log, lambda temporary: _write_rows(temporary, rows))
         facts = {"step": self.step, "seconds": self.seconds, "recipe": self.recipe}
-        save_tensors(self.folder / "checkpoint.safetensors", self._tensors(), facts)
+        save_tensors(self._checkpoint, self._tensors(), facts)
         self.saved = self.step
+
+    def _overtaken(self) -> bool:
+        """Whether the folder now holds another run, or more of this one.
+
+        After Ctrl-C a notebook keeps the old generator alive for a while; run again, the cell goes on from the last
+        checkpoint, and when the old generator is closed at last it must not put its older state over the newer one.
+        """
+        if not self._checkpoint.exists():
+            return False
+        facts = load_facts(self._checkpoint)
+        return facts.get("recipe") != self.recipe or facts.get("step", 0) > self.step
 
     def __enter__(self) -> "Run":
         return self
 
     def __exit__(self, kind: object, error: object, trace: object) -> None:
-        # Also on Ctrl-C and on a closed generator: the state here is that of a whole step. But a step that failed half-way
-        # (an exception inside it) may have moved the weights: then the last checkpoint on disk stands.
+        # Also on Ctrl-C and on a closed generator: the state here is that of a whole step. But a step that failed
+        # half-way (an exception inside it) may have moved the weights: then the last checkpoint on disk stands.
         if kind is None or kind in (KeyboardInterrupt, GeneratorExit):
             self.save()

@@ -50,7 +50,8 @@ class Denoiser(nn.Module):
             f"an output of shape {tuple(output.shape)}",
             f"that of x_t, {tuple(x_t.shape)}",
         )
-        return self.prediction.to_x0(self.schedule, x_t, output, expand_like(t, x_t)).to(x_t.dtype)
+        at = expand_like(t, x_t).to(x_t.device) if t.ndim else t  # a scalar stays on the CPU: reading it there is free
+        return self.prediction.to_x0(self.schedule, x_t, output, at).to(x_t.dtype)
 
     def loss(self, x0: Tensor, t: Tensor, eps: Tensor, **cond: Any) -> Tensor:
         """Mean squared error of the network's output against the prediction's target, one value per picture: (B,).

@@ -98,11 +98,12 @@ def _gradient(log_prob: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
             describe(value),
             f"one value per picture, shape ({len(x)},)",
         )
+        require(value.requires_grad, "log_prob", "values without a gradient", "a differentiable function of x_t")
         return torch.autograd.grad(value.sum(), x)[0]
 
 
 def _shift(schedule: Schedule, x: Tensor, t: Tensor) -> Tensor:
-    """σ²/α, the factor from a score to x̂0; 0 where α = 0: pure noise does not depend on y, so neither does its score."""
+    """σ²/α, the factor from a score to x̂0; 0 where α = 0: pure noise tells nothing of y, so the gradient is 0."""
     alpha, sigma = schedule(expand_like(t, x))
     factor = torch.where(alpha > 0, sigma**2 / alpha.clamp(min=torch.finfo(alpha.dtype).tiny), 0.0)
     return factor.to(x) if factor.ndim else factor
@@ -113,6 +114,9 @@ def classifier(denoise: Denoise, log_prob: LogProb, schedule: Schedule, w: Weigh
 
     `log_prob(x_t, t)` gives log p(y|x_t) of the wanted y, shape (B,), for a classifier that has seen *noisy* pictures.
     w = 1 is Bayes' rule; w = 0 returns `denoise` to the bit.
+
+    Start the grid a little below t = 1 where α(1) = 0 (Linear, Cosine): times.linear(n, start=0.999). There x̂0 has a
+    limit as α → 0, but σ²/α·∇ is ∞·0, taken as 0; one step from t = 1 itself makes every sampler first order.
     """
     if _is_zero(w):
         return denoise

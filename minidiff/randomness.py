@@ -5,7 +5,8 @@ with one generator per picture; then picture i gets the same noise whatever stan
 generator's own device and moved, so the same seed gives the same picture on a CPU and on a GPU.
 """
 
-from collections.abc import Iterable, Sequence
+import contextlib
+from collections.abc import Iterable, Iterator, Sequence
 
 import torch
 from torch import Generator, Tensor
@@ -50,3 +51,19 @@ def randn(
 def randn_like(x: Tensor, generator: Randomness) -> Tensor:
     """`randn` with the shape, dtype and device of `x`."""
     return randn(x.shape, generator, x.dtype, x.device)
+
+
+@contextlib.contextmanager
+def seeded_layers(seed: int, device: torch.device) -> Iterator[None]:
+    """Seed what layers such as dropout draw from, PyTorch's own generators of the CPU and of `device`, for this block.
+
+    They take no `generator`. After the block those generators are as they were before.
+    """
+    cuda = device.type == "cuda"
+    with torch.random.fork_rng(devices=[device] if cuda else []):
+        torch.default_generator.manual_seed(seed)  # 30 times quicker than torch.manual_seed, which asks every backend
+        if cuda:
+            torch.cuda.manual_seed(seed)
+        elif device.type == "mps":
+            torch.mps.manual_seed(seed)
+        yield

@@ -6,11 +6,12 @@ Heun's is three lines; it never sees a condition. t and s are scalars on the CPU
     x̂0 = denoise(x_t, t),        ε̂ = (x_t − α_t·x̂0)/σ_t.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, MutableMapping
 from itertools import pairwise
 
 import torch
 from torch import Tensor
+from torch.utils.weak import WeakTensorKeyDictionary
 
 from minidiff.randomness import Randomness, randn_like
 from minidiff.schedules import Schedule
@@ -70,7 +71,7 @@ def _velocity(schedule: Schedule, x0: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
 
 
 def euler(schedule: Schedule) -> Step:
-    """Euler's method on the probability-flow ODE: x_s = x_t + (s − t)·u(x_t, t). First order. On Linear it *is* DDIM."""
+    """Euler's method on the ODE of `_velocity`: x_s = x_t + (s − t)·u(x_t, t). First order; on Linear it *is* DDIM."""
 
     def step(denoise: Denoise, x_t: Tensor, t: Tensor, s: Tensor, generator: Randomness = None) -> Tensor:
         return x_t + (s - t) * _velocity(schedule, denoise(x_t, t), x_t, t)
@@ -99,24 +100,23 @@ def dpmpp_2m(schedule: Schedule) -> Step:
 
     With λ = log(α/σ), h = λ_s − λ_t and D = x̂0 + h/(2·h_last)·(x̂0 − x̂0_last):
         x_s = (σ_s/σ_t)·x_t − α_s·(e^(−h) − 1)·D.
-    The first step of a trajectory, and the last one, to σ = 0, take D = x̂0. The memory is used only when x_t is the
-    very tensor that the last call returned, so that one step function may serve many trajectories, one after another.
+    The first step of a trajectory, and the last one, to σ = 0, take D = x̂0. What is remembered belongs to the very
+    tensor that a step returned and goes away with it: one step function may serve many trajectories, also in turns,
+    and a state that was replaced by another tensor starts afresh.
     """
-    last_x: Tensor | None = None
-    last_x0: Tensor | None = None
-    last_h = torch.tensor(0.0)
+    memory: MutableMapping[Tensor, tuple[Tensor, Tensor]] = WeakTensorKeyDictionary()  # x_s → (x̂0, h) of its step
 
     def step(denoise: Denoise, x_t: Tensor, t: Tensor, s: Tensor, generator: Randomness = None) -> Tensor:
-        nonlocal last_x, last_x0, last_h
         (alpha_t, sigma_t), (alpha_s, sigma_s) = schedule(t), schedule(s)
         x0 = denoise(x_t, t)
         h = torch.log(alpha_s / sigma_s) - torch.log(alpha_t / sigma_t)
         extrapolated = x0
-        if last_x is x_t and last_x0 is not None and sigma_s > 0:
-            extrapolated = x0 + h / (2 * last_h) * (x0 - last_x0)
+        if x_t in memory and sigma_s > 0:
+            x0_last, h_last = memory[x_t]
+            extrapolated = x0 + h / (2 * h_last) * (x0 - x0_last)
         shrink = (alpha_t * sigma_s) / (alpha_s * sigma_t)  # e^(−h), finite also where λ is not
         x_s = sigma_s / sigma_t * x_t + alpha_s * (1 - shrink) * extrapolated
-        last_x, last_x0, last_h = x_s, x0, h
+        memory[x_s] = x0, h
         return x_s
 
     return step

@@ -1,9 +1,9 @@
 """Training: one loop for everything that has a loss.
 
-A *trainable* is a module with `loss(**batch) -> (B,)`. A *draw* is a function generator → batch, a dict of tensors whose
-first axis is the picture. All randomness of a step (data, times, noise, dropped conditions) comes from one generator
-that is seeded by (seed, step); so step 1234 is the same whether the run came there in one go, was interrupted, or is
-spread over several processes, and no generator state has to be saved.
+A *trainable* is a module with `loss(**batch) -> (B,)`. A *draw* is a function generator → batch, a dict of tensors
+whose first axis is the picture. All randomness of a step (data, times, noise, dropped conditions) comes from one
+generator that is seeded by (seed, step); so step 1234 is the same whether the run came there in one go, was
+interrupted, or is spread over several processes, and no generator state has to be saved.
 """
 
 import os
@@ -21,6 +21,7 @@ from torch.nn.parallel import DistributedDataParallel
 from tqdm.auto import tqdm
 
 from minidiff import checkpoints, times
+from minidiff.randomness import seeded_layers
 from minidiff.validate import describe, require
 
 Batch = dict[str, Tensor]
@@ -28,7 +29,7 @@ Draw = Callable[[Generator], Batch]
 
 
 def pick_device() -> torch.device:
-    """The device of a notebook, chosen once at its top: CUDA, else Apple's MPS, else the CPU (honours torchrun's rank)."""
+    """The device of a notebook, chosen once at its top: CUDA (torchrun's own), else Apple's MPS, else the CPU."""
     if torch.cuda.is_available():
         return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
     return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
@@ -41,7 +42,7 @@ def step_generator(seed: int, step: int) -> Generator:
 
 
 def draw_rows(data: Mapping[str, Tensor], batch_size: int) -> Draw:
-    """Draw `batch_size` random rows of in-memory tensors that share their first axis, e.g. {"x0": (N, …), "y": (N,)}."""
+    """Draw `batch_size` random rows of in-memory tensors that share their first axis: {"x0": (N, …), "y": (N,)}."""
     sizes = {len(v) for v in data.values()}
     require(len(sizes) == 1, "data", {k: len(v) for k, v in data.items()}, "tensors with equally many rows")
     (n,) = sizes
@@ -54,7 +55,7 @@ def draw_rows(data: Mapping[str, Tensor], batch_size: int) -> Draw:
 
 
 def drop_condition(cond: Mapping[str, Tensor], null: Mapping[str, Tensor], p: float, generator: Generator) -> Batch:
-    """Replace each picture's whole condition by `null` with probability p (classifier-free guidance, 2207.12598, Alg. 1)."""
+    """Replace each picture's whole condition by `null` with probability p (arXiv 2207.12598, Algorithm 1)."""
     require(0.0 <= p <= 1.0, "p", p, "a probability in [0, 1]")
     require(null.keys() == cond.keys(), "null", sorted(null), f"the keys of cond, {sorted(cond)}")
     batch = len(next(iter(cond.values())))
@@ -97,7 +98,7 @@ class EMA:
     def update(self, module: nn.Module, step: int) -> None:
         decay = min(self.decay, (1 + step) / (10 + step))
         averages, values = list(self.module.parameters()), [p.detach() for p in module.parameters()]
-        torch._foreach_lerp_(averages, values, 1 - decay)
+        torch._foreach_lerp_(averages, values, 1 - decay)  # pyright: ignore
         for average, value in zip(self.module.buffers(), module.buffers()):
             average.copy_(value)
 
@@ -168,7 +169,8 @@ def fit(
 
     path: a folder for `checkpoint.safetensors` (every `every` steps, at the end, and when the run is interrupted) and
     `log.csv`. If it already holds a checkpoint, training goes on from there and ends with bit-identical weights
-    (same machine, same number of threads and processes); a finished run yields its end once more, with loss nan. Under `torchrun` each process takes its share of every batch.
+    (same machine, same number of threads and processes); a finished run yields its end once more, with loss nan.
+    Under `torchrun` each process takes its share of every batch.
 
     Raises `ValueError` for unusable arguments and for a loss that is not finite (the last checkpoint stays).
     """
@@ -217,12 +219,14 @@ def _step(model, net, optimizer, draw, lr, clip, seed, step, rank, world) -> flo
     device = next(model.parameters()).device
     for group in optimizer.param_groups:
         group["lr"] = lr
-    batch = _shard(draw(step_generator(seed, step)), rank, world, device)
-    losses = net(batch)
-    require(losses.ndim == 1, "model.loss", describe(losses), "one value per picture, shape (B,)")
-    loss = losses.mean()
-    optimizer.zero_grad(set_to_none=True)
-    loss.backward()
+    generator = step_generator(seed, step)
+    batch = _shard(draw(generator), rank, world, device)
+    with seeded_layers(generator.initial_seed() + rank, device):  # dropout, too, is a function of (seed, step)
+        losses = net(batch)
+        require(losses.ndim == 1, "model.loss", describe(losses), "one value per picture, shape (B,)")
+        loss = losses.mean()
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
     mean = loss.detach().clone()
     if world > 1:
         dist.all_reduce(mean)

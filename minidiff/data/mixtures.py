@@ -134,7 +134,9 @@ class Mixture:
 
     def log_prob_label(self, x_t: Tensor, t: Tensor, schedule: Levels, y: int | Tensor) -> Tensor:
         """log p(y | x_t), shape (B,): the exact noise-aware classifier."""
-        prior = self.log_prior_label(x_t)[torch.as_tensor(y, device=x_t.device)]
+        y = torch.as_tensor(y, device=x_t.device)
+        require(bool((y >= 0).all()), "y", y.tolist(), f"labels 0 … {self.n_classes - 1}")
+        prior = self.log_prior_label(x_t)[y]
         return prior + self.log_prob(x_t, t, schedule, y) - self.log_prob(x_t, t, schedule)
 
     def log_prior_label(self, like: Tensor) -> Tensor:

@@ -1,5 +1,6 @@
 """A classifier of noisy pictures, f_φ(y | x_t, t): the gradient of its log-probability guides (arXiv 2105.05233)."""
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -36,7 +37,8 @@ class NoisyClassifier(nn.Module):
     def forward(self, x_t: Tensor, t: Tensor) -> Tensor:
         require_floating("x_t", x_t, min_dim=4)
         require_time(t, batch=len(x_t))
-        embedding = self.time(t.to(x_t).expand(len(x_t)))
+        at_least_fp32 = torch.promote_types(x_t.dtype, torch.float32)  # as in Denoiser: bfloat16 rounds times
+        embedding = self.time(t.to(x_t.device, at_least_fp32).expand(len(x_t)))
         h = self.halve(self.fine(self.stem(F.pixel_unshuffle(x_t, self.patch)), embedding))
         for block in self.coarse:
             h = block(h, embedding)
