@@ -1,4 +1,4 @@
-"""`minidiff build | check`: the commands. Each subcommand is one `add_…` and one `run_…` function."""
+"""`minidiff train | sample | build | check`: the commands. Each subcommand is one `add_…` and one `run_…` function."""
 
 import argparse
 import sys
@@ -49,11 +49,70 @@ def run_check(args: argparse.Namespace) -> int:
     return 1 if failed else 0
 
 
+def add_train(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    parser = commands.add_parser("train", help="train shipped weights again; Ctrl-C and the same command go on")
+    parser.add_argument("name", metavar="NAME", nargs="?", help="of the weights; without it, their names are listed")
+    parser.add_argument("--steps", type=int, default=None, help="instead of the recipe's number of steps")
+    parser.add_argument("--run", dest="folder", type=Path, default=None, help="checkpoint and log (default: runs/NAME)")
+    parser.add_argument("--out", type=Path, default=None, help="folder of the weights (default: the package's own)")
+    parser.add_argument("--threads", type=int, default=None, help="CPU threads (default: PyTorch's)")
+    parser.set_defaults(run=run_train)
+
+
+def run_train(args: argparse.Namespace) -> int:
+    import json
+
+    import torch
+
+    from minidiff.systems.recipes import RECIPES
+    from minidiff.systems.train import train
+    from minidiff.validate import require
+    from minidiff.weights import FOLDER
+
+    recipes = {recipe.name: recipe for recipe in RECIPES}
+    if args.name is None:
+        print("\n".join(f"{name}: {recipe.steps} steps" for name, recipe in recipes.items()))
+        return 0
+    require(args.name in recipes, "NAME", repr(args.name), f"one of {sorted(recipes)}")
+    if args.threads is not None:
+        torch.set_num_threads(args.threads)
+    folder = args.folder or Path("runs") / args.name
+    facts = train(recipes[args.name], folder, args.out or FOLDER, args.steps)
+    print(json.dumps(facts, indent=2, ensure_ascii=False))
+    return 0
+
+
+def add_sample(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    parser = commands.add_parser("sample", help="guided Fashion-MNIST pictures from shipped weights, as a PNG")
+    parser.add_argument("labels", nargs="+", metavar="CLASS", help='such as "sneaker", "T-shirt" or 0 … 9')
+    parser.add_argument("-w", type=float, default=1.0, help="guidance strength: 0 plain conditional, −1 unconditional")
+    parser.add_argument("-n", type=int, default=8, help="pictures of each class")
+    parser.add_argument("--steps", type=int, default=20, help="of DPM-Solver++ (2M)")
+    parser.add_argument("--seed", type=int, default=0, help="of the first picture; the next has the next seed")
+    parser.add_argument("-o", "--out", type=Path, default=Path("samples.png"), help="PNG to write")
+    parser.set_defaults(run=run_sample)
+
+
+def run_sample(args: argparse.Namespace) -> int:
+    from minidiff.show import grid, png
+    from minidiff.systems import fashion
+    from minidiff.validate import require
+
+    require(args.n >= 1, "-n", args.n, "at least 1")
+    labels = [fashion.label(name) for name in args.labels]
+    pictures = fashion.pictures(labels, args.w, args.n, args.steps, args.seed)
+    rows = [fashion.FASHION_NAMES[label] for label in labels]
+    figure = grid(pictures, columns=args.n, rows=rows, title=f"w = {args.w:g}").figure
+    args.out.write_bytes(png(figure, dpi=150))
+    print(f"wrote {args.out}")
+    return 0
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point. Wrong input (`ValueError`) is one line on stderr and exit code 2."""
     parser = argparse.ArgumentParser(prog="minidiff", description="Conditional generation with diffusion models")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for add in (add_build, add_check):
+    for add in (add_train, add_sample, add_build, add_check):
         add(commands)
     args = parser.parse_args(argv)
     try:

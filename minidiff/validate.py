@@ -20,7 +20,7 @@ def describe(value: object) -> str:
 
 
 def require_floating(argument: str, value: object, finite: bool = False, min_dim: int = 0) -> None:
-    """`value` must be a floating-point tensor of at least `min_dim` dimensions, free of NaN and infinity if `finite`."""
+    """`value` must be a floating-point tensor with ≥ `min_dim` dimensions, free of NaN and infinity if `finite`."""
     expected = "a floating-point tensor" + (f" with at least {min_dim} dimension(s)" if min_dim else "")
     require(isinstance(value, Tensor) and value.is_floating_point(), argument, describe(value), expected)
     assert isinstance(value, Tensor)

@@ -21,7 +21,7 @@ FOLDER = Path(__file__).parent / "assets" / "weights"
 
 
 def manifest(folder: Path = FOLDER) -> dict[str, dict[str, Any]]:
-    """The manifest of `folder`: {name: {"sha256", "bytes", "command", "steps", "seconds", "hardware", "seed", "scores"}}."""
+    """{name: {"sha256", "bytes", "command", "steps", "seconds", "hardware", "seed", "scores", …}} of `folder`."""
     path = folder / "manifest.json"
     return json.loads(path.read_text()) if path.exists() else {}
 

@@ -4,6 +4,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from minidiff.nn.embeddings import TimeLabelEmbedding
+from minidiff.nn.resblocks import zeroed
 from minidiff.validate import describe, require
 
 
@@ -17,11 +18,9 @@ class MLP(nn.Module):
         super().__init__()
         self.dim, self.n_classes = dim, n_classes
         self.embed = TimeLabelEmbedding(n_classes, width)
-        self.stem, self.head = nn.Linear(dim, width), nn.Linear(width, dim)
+        self.stem, self.head = nn.Linear(dim, width), zeroed(nn.Linear(width, dim))
         self.shift = nn.ModuleList(nn.Linear(width, width) for _ in range(depth))
         self.mix = nn.ModuleList(nn.Linear(width, width) for _ in range(depth))
-        nn.init.zeros_(self.head.weight)
-        nn.init.zeros_(self.head.bias)
 
     def forward(self, x_t: Tensor, t: Tensor, *, y: Tensor | None = None) -> Tensor:
         fits = x_t.ndim == 2 and x_t.shape[1] == self.dim

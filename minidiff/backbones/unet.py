@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from minidiff.nn.attention import PixelAttention
 from minidiff.nn.embeddings import TimeLabelEmbedding
-from minidiff.nn.resblocks import ResBlock, groups
+from minidiff.nn.resblocks import ResBlock, groups, zeroed
 from minidiff.validate import describe, require
 
 
@@ -47,9 +47,7 @@ class UNet(nn.Module):
             if level > 0:
                 self.up.append(nn.Conv2d(width, width, 3, padding=1))
         self.norm = nn.GroupNorm(groups(width), width)
-        self.head = nn.Conv2d(width, channels * patch**2, 3, padding=1)
-        nn.init.zeros_(self.head.weight)
-        nn.init.zeros_(self.head.bias)
+        self.head = zeroed(nn.Conv2d(width, channels * patch**2, 3, padding=1))
 
     def forward(self, x_t: Tensor, t: Tensor, *, y: Tensor | None = None) -> Tensor:
         fits = x_t.ndim == 4 and x_t.shape[1] == self.channels and all(n % self.divisor == 0 for n in x_t.shape[2:])

@@ -34,9 +34,9 @@ def digits(train: bool = True, generator: torch.Generator | None = None) -> dict
     """
     from sklearn.datasets import load_digits
 
-    raw = load_digits()
-    x0 = torch.from_numpy(np.asarray(raw.images, dtype=np.float32)).unsqueeze(1) / 8 - 1  # 0 … 16 → −1 … 1
-    y = torch.from_numpy(np.asarray(raw.target, dtype=np.int64))
+    pixels, target = load_digits(return_X_y=True)  # (1797, 64) in 0 … 16
+    x0 = torch.from_numpy(np.asarray(pixels, dtype=np.float32)).reshape(-1, 1, 8, 8) / 8 - 1
+    y = torch.from_numpy(np.asarray(target, dtype=np.int64))
     order = torch.randperm(len(y), generator=generator or torch.Generator().manual_seed(0))
     rows = order[:-297] if train else order[-297:]
     return {"x0": x0[rows], "y": y[rows]}

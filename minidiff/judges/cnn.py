@@ -12,9 +12,9 @@ from minidiff.validate import describe, require
 
 
 class JudgeCNN(nn.Module):
-    """`judge(pictures)` gives logits (B, n_classes) for pictures (B, channels, H, W) in [−1, 1], H and W divisible by 4."""
+    """`judge(pictures)` gives logits (B, n_classes) for pictures (B, channels, H, W) in [−1, 1], H, W ≥ 12."""
 
-    def __init__(self, channels: int, n_classes: int, width: int = 32, size: int = 28):
+    def __init__(self, channels: int, n_classes: int, width: int = 32):
         super().__init__()
         self.channels = channels
         self.features_net = nn.Sequential(

@@ -18,7 +18,8 @@ from minidiff.validate import describe, require
 def w1(a: Tensor, b: Tensor) -> float:
     """W1 between two samples of shape (N, D): the least mean Euclidean distance of a matching.
 
-    D = 1 is exact for any sizes, by sorting (a, b may then also be (N,)). D > 1 needs equal sizes and solves the assignment problem: keep N ≤ 2,000.
+    D = 1 is exact for any sizes, by sorting (a, b may then also be (N,)). D > 1 needs equal sizes and solves the
+    assignment problem, whose time grows like N³: keep N ≤ 2,000.
     """
     require(a.ndim in (1, 2) and a.ndim == b.ndim, "a, b", (describe(a), describe(b)), "two samples of shape (N, D)")
     a, b = (v.detach().double().cpu().reshape(len(v), -1) for v in (a, b))

@@ -3,7 +3,7 @@
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from minidiff.nn.resblocks import groups
+from minidiff.nn.resblocks import groups, zeroed
 
 
 class PixelAttention(nn.Module):
@@ -12,9 +12,7 @@ class PixelAttention(nn.Module):
     def __init__(self, channels: int, heads: int = 4):
         super().__init__()
         self.heads, self.norm = heads, nn.GroupNorm(groups(channels), channels)
-        self.qkv, self.out = nn.Conv2d(channels, 3 * channels, 1), nn.Conv2d(channels, channels, 1)
-        nn.init.zeros_(self.out.weight)
-        nn.init.zeros_(self.out.bias)
+        self.qkv, self.out = nn.Conv2d(channels, 3 * channels, 1), zeroed(nn.Conv2d(channels, channels, 1))
 
     def forward(self, x: Tensor) -> Tensor:
         b, c, h, w = x.shape

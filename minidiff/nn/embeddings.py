@@ -16,14 +16,15 @@ class TimeEmbedding(nn.Module):
 
     def __init__(self, dim: int, features: int = 64, max_period: float = 10_000.0):
         super().__init__()
-        half = features // 2
-        frequencies = 1000 * torch.exp(-math.log(max_period) * torch.arange(half) / half)
-        self.register_buffer("frequencies", frequencies, persistent=False)
+        self.half, self.max_period = features // 2, max_period
         self.mlp = nn.Sequential(nn.Linear(features, dim), nn.SiLU(), nn.Linear(dim, dim))
 
     def forward(self, t: Tensor) -> Tensor:
-        angles = t[:, None] * self.frequencies.to(t.dtype)  # (B, features/2)
-        return self.mlp(torch.cat([angles.cos(), angles.sin()], dim=1).to(self.mlp[0].weight.dtype))  # (B, dim)
+        # Made here, not kept as a buffer, so that `net.bfloat16()` cannot round the frequencies.
+        rank = torch.arange(self.half, dtype=t.dtype, device=t.device) / self.half
+        angles = t[:, None] * (1000 * torch.exp(-math.log(self.max_period) * rank))  # (B, features/2)
+        waves = torch.cat([angles.cos(), angles.sin()], dim=1)
+        return self.mlp(waves.to(next(self.mlp.parameters()).dtype))  # (B, dim)
 
 
 class LabelEmbedding(nn.Embedding):

@@ -1,9 +1,13 @@
 """Figures and widgets of the course. Importing it sets matplotlib's defaults for the session."""
 
+from minidiff.show.line import hill, line, river
 from minidiff.show.plots import density, field, grid, lattice, points, slopes
 from minidiff.show.style import apply, panels
 from minidiff.show.widgets import Explorer, Slider, explore, png
 
 apply()
 
-__all__ = ["Explorer", "Slider", "density", "explore", "field", "grid", "lattice", "panels", "png", "points", "slopes"]
+__all__ = [
+    "Explorer", "Slider", "density", "explore", "field", "grid", "hill", "lattice", "line", "panels", "png", "points",
+    "river", "slopes",
+]  # fmt: skip

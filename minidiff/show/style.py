@@ -1,4 +1,4 @@
-"""One look for every figure of the course: the colour-blind-safe palette of Okabe and Ito, quiet axes, readable sizes."""
+"""One look for every figure: the colour-blind-safe palette of Okabe and Ito, quiet axes, readable sizes."""
 
 from typing import Any
 

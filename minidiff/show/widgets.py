@@ -1,8 +1,8 @@
 """Sliders that redraw a figure, with a static picture where no live front end is there.
 
-`explore(draw, w=Slider(0, 8, 0.5, start=1), shape=["ring", "moons"])` shows one control per keyword over the figure that
-`draw(**values)` returns. The cell's output carries two forms of itself: the live widget, which JupyterLab shows, and a
-PNG of a few settings side by side, which a printed page, GitHub or a PDF shows instead.
+`explore(draw, w=Slider(0, 8, 0.5, start=1), shape=["ring", "moons"])` shows one control per keyword over the figure
+that `draw(**values)` returns. The cell's output carries two forms of itself: the live widget, which JupyterLab shows,
+and a PNG of a few settings, which a printed page, GitHub or a PDF shows instead.
 """
 
 import io
@@ -45,7 +45,7 @@ def png(figure: Figure, dpi: int = 100) -> bytes:
 
 
 class Explorer:
-    """The controls and the picture of `explore`. `set(w=3)` moves a control as a hand would; `values` reads them all."""
+    """The controls and the picture of `explore`. `set(w=3)` moves a control as a hand would; `values` reads all."""
 
     def __init__(self, draw: Callable[..., Figure], controls: Mapping[str, Slider | Sequence[Any]]):
         require(
@@ -56,7 +56,9 @@ class Explorer:
         )
         self.draw = draw
         self.controls = {name: _control(name, spec) for name, spec in controls.items()}
-        self.picture = ipywidgets.Image(format="png", value=png(draw(**self.values)))
+        # In its own size: a VBox would stretch it over the page, and blur it.
+        natural = {"align_self": "flex-start", "max_width": "100%"}
+        self.picture = ipywidgets.Image(format="png", value=png(draw(**self.values)), layout=natural)
         for control in self.controls.values():
             control.observe(self._redraw, names="value")
         self.box = ipywidgets.VBox([*self.controls.values(), self.picture])

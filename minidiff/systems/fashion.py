@@ -1,4 +1,4 @@
-"""The Fashion-MNIST models of part I: presets (each returns a model), and how their weights were trained.
+"""The Fashion-MNIST models of part I: presets, each of which returns a model (how they were trained: `recipes`).
 
 denoiser()            class-conditional U-Net, flow matching, labels dropped 15 % of the time: both branches of CFG
 noisy_classifier()    f_φ(y|x_t, t), trained at all noise levels: guides
@@ -6,12 +6,14 @@ clean_classifier()    the same network trained on clean pictures only: the contr
 judge()               an independent CNN, trained on clean, shifted, partly erased pictures: scores, never guides
 """
 
+from collections.abc import Sequence
+
 import torch
-from torch import Generator, Tensor, nn
+from torch import Tensor
 
 from minidiff import times
 from minidiff.backbones.unet import UNet
-from minidiff.data.real import FASHION_NAMES, fashion_mnist
+from minidiff.data.real import FASHION_NAMES
 from minidiff.denoiser import Denoiser
 from minidiff.encoders.classifier import NoisyClassifier
 from minidiff.guidance import bind, cfg
@@ -20,8 +22,8 @@ from minidiff.predictions import VELOCITY
 from minidiff.randomness import randn, seeded
 from minidiff.samplers import dpmpp_2m, sample
 from minidiff.schedules import Linear
-from minidiff.systems.recipe import M, Recipe
-from minidiff.training import Batch, Draw, diffuse, draw_rows
+from minidiff.systems.train import M
+from minidiff.validate import require
 from minidiff.weights import load_weights
 
 N_CLASSES = len(FASHION_NAMES)
@@ -65,80 +67,27 @@ def _loaded(model: M, name: str) -> M:
     return model.eval().requires_grad_(False)
 
 
-def _clean_clock(batch: int, generator: Generator | None = None) -> Tensor:
-    return torch.zeros(batch)
+def label(name: str) -> int:
+    """The label of a class by its name, in any case ("T-shirt", "ankle boot"), or by its number ("9")."""
+    names = [each.lower() for each in FASHION_NAMES]
+    wanted = str(name).strip().lower()
+    require(
+        wanted in names or wanted in map(str, range(N_CLASSES)), "name", repr(name), f"one of {FASHION_NAMES} or 0 … 9"
+    )
+    return names.index(wanted) if wanted in names else int(wanted)
 
 
-def _augmented(draw: Draw) -> Draw:
-    """Shift each picture by up to 2 pixels and grey out one 8×8 square in half of them, for the judge."""
+def pictures(
+    labels: Sequence[int], w: float, per_class: int = 8, steps: int = 20, seed: int = 0, model: Denoiser | None = None
+) -> Tensor:
+    """Guided samples, `per_class` of each label in turn: (len(labels)·per_class, 1, 28, 28).
 
-    def changed(generator: Generator) -> Batch:
-        batch = draw(generator)
-        x0 = batch["x0"]
-        dx, dy = torch.randint(-2, 3, (2,), generator=generator).tolist()
-        x0 = torch.roll(x0, (dy, dx), dims=(2, 3))
-        row, column = torch.randint(0, 20, (2,), generator=generator).tolist()
-        x0[: len(x0) // 2, :, row : row + 8, column : column + 8] = 0.0
-        return {"x0": x0, "y": batch["y"]}
-
-    return changed
-
-
-@torch.no_grad()
-def judge_accuracy(model: JudgeCNN) -> float:
-    """Share of the real 10,000 test pictures that the judge names right."""
-    test = fashion_mnist(train=False)
-    return float((model.predict(test["x0"]) == test["y"]).float().mean())
-
-
-@torch.no_grad()
-def classifier_accuracy(model: NoisyClassifier, t: float) -> float:
-    """Share of the first 2,000 test pictures that a classifier names right at noise level t."""
-    test = {k: v[:2000] for k, v in fashion_mnist(train=False).items()}
-    at = torch.tensor(t)
-    noisy = model.schedule.add_noise(test["x0"], randn(test["x0"].shape, seeded(0)), at)
-    return float((model(noisy, at).argmax(1) == test["y"]).float().mean())
-
-
-def judged_samples(model: Denoiser, w: float, per_class: int = 20, steps: int = 20) -> tuple[Tensor, float]:
-    """Guided samples, `per_class` of each class in turn, (10·per_class, 1, 28, 28), and their accuracy under the judge."""
-    y = torch.arange(N_CLASSES).repeat_interleave(per_class)
-    noise = randn((len(y), 1, 28, 28), seeded(range(len(y))))
-    denoise = bind(model, y=y) if w == 0 else cfg(model, {"y": y}, NULL, w)
+    Picture i starts from the noise of seed + i, whatever the batch. DPM-Solver++ (2M) with `steps` steps on Linear.
+    """
+    model = model or denoiser()
+    device = next(model.parameters()).device
+    y = torch.tensor(list(labels)).repeat_interleave(per_class).to(device)
+    noise = randn((len(y), 1, 28, 28), seeded(range(seed, seed + len(y))), device=device)
+    denoise = bind(model, y=y) if w == 0 else cfg(model, {"y": y}, {"y": NULL["y"].to(device)}, w)
     *_, x = sample(denoise, noise, times.linear(steps), dpmpp_2m(model.schedule))
-    return x, float((judge().predict(x) == y).float().mean())
-
-
-def _denoiser_scores(model: nn.Module) -> dict[str, float]:
-    assert isinstance(model, Denoiser)
-    return {f"judge accuracy at w={w}": round(judged_samples(model, w)[1], 4) for w in (0.0, 1.0, 3.0)}
-
-
-def _classifier_scores(model: nn.Module) -> dict[str, float]:
-    assert isinstance(model, NoisyClassifier)
-    return {f"test accuracy at t={t}": round(classifier_accuracy(model, t), 4) for t in (0.0, 0.3, 0.5, 0.7, 0.9)}
-
-
-def _judge_scores(model: nn.Module) -> dict[str, float]:
-    assert isinstance(model, JudgeCNN)
-    return {"test accuracy": round(judge_accuracy(model), 4)}
-
-
-RECIPES = (
-    Recipe(
-        "fashion-judge", build_judge, lambda: _augmented(draw_rows(fashion_mnist(), 64)), 6000, _judge_scores, seed=2024
-    ),
-    Recipe(
-        "fashion-noisy-classifier", build_classifier, lambda: diffuse(draw_rows(fashion_mnist(), 64)), 6000,
-        _classifier_scores, seed=1,
-    ),
-    Recipe(
-        "fashion-clean-classifier", build_classifier, lambda: diffuse(draw_rows(fashion_mnist(), 64), _clean_clock), 2000,
-        _classifier_scores, seed=1,
-    ),
-    Recipe(
-        "fashion-denoiser", build_denoiser,
-        lambda: diffuse(draw_rows(fashion_mnist(), 32), times.logit_normal(0.0, 1.0), drop=0.15, null=NULL),
-        12000, _denoiser_scores, {"lr": 1e-3, "ema": 0.9985},
-    ),
-)  # fmt: skip
+    return x

@@ -26,7 +26,9 @@ def initialised(build: Callable[[], M], seed: int) -> M:
 
 @dataclass(frozen=True)
 class Recipe:
-    """name: of the weights. build: () → module. draw: () → draw function (reads the data). scores: model → measured numbers.
+    """How one file of weights is made.
+
+    name: of the weights. build: () → module. draw: () → draw function (reads the data). scores: model → numbers.
 
     fit: keyword arguments of `training.fit` other than seed. seed: of the initial weights and of the run.
     """
