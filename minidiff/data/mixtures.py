@@ -192,3 +192,14 @@ def ring(
     angle = torch.arange(n, dtype=dtype) * (2 * math.pi / n)
     means = radius * torch.stack([angle.cos(), angle.sin()], dim=1)
     return isotropic(means, std, labels=torch.arange(n) % n_classes)
+
+
+def lookalikes(std: float = 0.25, dtype: torch.dtype = torch.float64) -> Mixture:
+    """A 2-D toy: two classes of three components each, mirrored left and right.
+
+    The first component of each class, at (∓1.2, 0), is typical: far from the other class. The other two, at
+    (∓0.15, ±1.5), all but coincide with the other class's. Labels 0 (left) and 1 (right), equal weights.
+    """
+    left = torch.tensor([[-1.2, 0.0], [-0.15, 1.5], [-0.15, -1.5]], dtype=dtype)
+    means = torch.cat([left, left * torch.tensor([-1.0, 1.0], dtype=dtype)])
+    return isotropic(means, std, labels=torch.arange(6) // 3)
