@@ -68,7 +68,7 @@ def _judge_scores(model: nn.Module) -> dict[str, float]:
 
 RECIPES = (
     Recipe(
-        "fashion-judge", build_judge, lambda: _augmented(draw_rows(fashion_mnist(), 64)), 10000, _judge_scores,
+        "fashion-judge", build_judge, lambda: _augmented(draw_rows(fashion_mnist(), 64)), 6000, _judge_scores,
         seed=2024,
     ),
     Recipe(
