@@ -12,13 +12,14 @@ class MLP(nn.Module):
     """`net(x_t, t, y=labels)`: x_t (B, dim), t (B,), y (B,) in 0 … n_classes, where n_classes is "no label".
 
     `depth` residual layers of `width`, each shifted by the embedding of t and y. n_classes = 0: no argument y.
+    out: outputs per point, by default dim.
     """
 
-    def __init__(self, dim: int, n_classes: int = 0, width: int = 128, depth: int = 3):
+    def __init__(self, dim: int, n_classes: int = 0, width: int = 128, depth: int = 3, out: int | None = None):
         super().__init__()
         self.dim, self.n_classes = dim, n_classes
         self.embed = TimeLabelEmbedding(n_classes, width)
-        self.stem, self.head = nn.Linear(dim, width), zeroed(nn.Linear(width, dim))
+        self.stem, self.head = nn.Linear(dim, width), zeroed(nn.Linear(width, dim if out is None else out))
         self.shift = nn.ModuleList(nn.Linear(width, width) for _ in range(depth))
         self.mix = nn.ModuleList(nn.Linear(width, width) for _ in range(depth))
 

@@ -1,16 +1,34 @@
-"""A classifier of noisy pictures, f_φ(y | x_t, t): the gradient of its log-probability guides (arXiv 2105.05233)."""
+"""Classifiers of noisy data, f_φ(y | x_t, t): the gradient of their log-probability guides (arXiv 2105.05233)."""
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from minidiff.backbones.mlp import MLP
 from minidiff.nn.embeddings import TimeEmbedding
 from minidiff.nn.resblocks import ResBlock, groups
 from minidiff.schedules import Schedule
 from minidiff.validate import describe, require, require_floating, require_time
 
 
-class NoisyClassifier(nn.Module):
+class _NoiseAware(nn.Module):
+    """What both classifiers share: `self(x_t, t)` gives logits (B, n_classes), `self.schedule` makes x_t from x0."""
+
+    def __init__(self, schedule: Schedule):
+        super().__init__()
+        self.schedule = schedule
+
+    def log_prob(self, x_t: Tensor, t: Tensor, y: Tensor) -> Tensor:
+        """log f_φ(y | x_t, t), shape (B,), for labels y of shape (B,) or a scalar."""
+        return F.log_softmax(self(x_t, t), dim=1).gather(1, y.expand(len(x_t))[:, None])[:, 0]
+
+    def loss(self, x0: Tensor, t: Tensor, eps: Tensor, y: Tensor) -> Tensor:
+        """Cross-entropy on x_t = α·x0 + σ·ε, shape (B,)."""
+        require(y.shape == x0.shape[:1], "y", describe(y), f"labels of shape ({len(x0)},)")
+        return -self.log_prob(self.schedule.add_noise(x0, eps, t), t, y)
+
+
+class NoisyClassifier(_NoiseAware):
     """`classifier(x_t, t)` gives logits (B, n_classes) for x_t (B, channels, H, W) and t a scalar or (B,).
 
     The encoder half of a U-Net: fold patch×patch pixels into channels, a block, halve, two blocks, average, classify.
@@ -25,8 +43,8 @@ class NoisyClassifier(nn.Module):
         widths: tuple[int, int] = (32, 64),
         patch: int = 2,
     ):
-        super().__init__()
-        self.schedule, self.patch, (narrow, wide), d = schedule, patch, widths, 96
+        super().__init__(schedule)
+        self.patch, (narrow, wide), d = patch, widths, 96
         self.time = TimeEmbedding(d)
         self.stem = nn.Conv2d(channels * patch**2, narrow, 3, padding=1)
         self.fine = ResBlock(narrow, narrow, d)
@@ -44,11 +62,20 @@ class NoisyClassifier(nn.Module):
             h = block(h, embedding)
         return self.head(F.silu(self.norm(h)).mean(dim=(2, 3)))
 
-    def log_prob(self, x_t: Tensor, t: Tensor, y: Tensor) -> Tensor:
-        """log f_φ(y | x_t, t), shape (B,), for labels y of shape (B,) or a scalar."""
-        return F.log_softmax(self(x_t, t), dim=1).gather(1, y.expand(len(x_t))[:, None])[:, 0]
 
-    def loss(self, x0: Tensor, t: Tensor, eps: Tensor, y: Tensor) -> Tensor:
-        """Cross-entropy on x_t = α·x0 + σ·ε, shape (B,)."""
-        require(y.shape == x0.shape[:1], "y", describe(y), f"labels of shape ({len(x0)},)")
-        return -self.log_prob(self.schedule.add_noise(x0, eps, t), t, y)
+class PointClassifier(_NoiseAware):
+    """The same for points: `classifier(x_t, t)` gives logits (B, n_classes) for x_t (B, dim) and t a scalar or (B,).
+
+    A multilayer perceptron of `depth` layers of `width`; all logits are 0 before training. It computes in the type of
+    its weights, so that a float32 classifier can guide an exact float64 denoiser: the gradient has the type of x_t.
+    """
+
+    def __init__(self, schedule: Schedule, dim: int, n_classes: int, width: int = 64, depth: int = 3):
+        super().__init__(schedule)
+        self.net = MLP(dim, width=width, depth=depth, out=n_classes)
+
+    def forward(self, x_t: Tensor, t: Tensor) -> Tensor:
+        require_floating("x_t", x_t, min_dim=2)
+        require_time(t, batch=len(x_t))
+        weight = self.net.stem.weight
+        return self.net(x_t.to(weight.dtype), t.to(weight).expand(len(x_t)))
