@@ -16,12 +16,12 @@ class TimeEmbedding(nn.Module):
 
     def __init__(self, dim: int, features: int = 64, max_period: float = 10_000.0):
         super().__init__()
-        self.half, self.max_period = features // 2, max_period
+        self.pairs, self.max_period = features // 2, max_period
         self.mlp = nn.Sequential(nn.Linear(features, dim), nn.SiLU(), nn.Linear(dim, dim))
 
     def forward(self, t: Tensor) -> Tensor:
         # Made here, not kept as a buffer, so that `net.bfloat16()` cannot round the frequencies.
-        rank = torch.arange(self.half, dtype=t.dtype, device=t.device) / self.half
+        rank = torch.arange(self.pairs, dtype=t.dtype, device=t.device) / self.pairs
         angles = t[:, None] * (1000 * torch.exp(-math.log(self.max_period) * rank))  # (B, features/2)
         waves = torch.cat([angles.cos(), angles.sin()], dim=1)
         return self.mlp(waves.to(next(self.mlp.parameters()).dtype))  # (B, dim)
