@@ -34,9 +34,7 @@ class Budget(pytest.Item):
         took = _seconds.get(self.path)
         if took is None:
             pytest.skip("no cell of this notebook ran in this process")
-        assert took <= allowed, (
-            f"{self.path.name} took {took:.0f} s; {PATIENCE:g} times its budget is {allowed:.0f} s"
-        )
+        assert took <= allowed, f"{self.path.name} took {took:.0f} s; {PATIENCE:g} times its budget is {allowed:.0f} s"
 
     def repr_failure(self, excinfo, style=None):
         return str(excinfo.value)
