@@ -16,7 +16,7 @@ from minidiff.validate import require
 def plan(root: Path, names: list[str] | None = None) -> dict[Path, str]:
     """Every notebook that belongs to the scripts under `root`, as {path: text}; `names` keeps only these stems.
 
-    `MasterError` if a master is wrong, `ValueError` for a name that no script has.
+    `MasterError` if masters are wrong (it names all of them), `ValueError` for a name that no script has.
     """
     lessons, solutions = (sorted((root / folder).glob("*.py")) for folder in ("notebooks", "solutions"))
     known = sorted({path.stem for path in lessons + solutions})
@@ -26,13 +26,20 @@ def plan(root: Path, names: list[str] | None = None) -> dict[Path, str]:
     for path in lessons:
         if not names or path.stem in names:
             texts[path.with_suffix(".ipynb")] = _text(masters.read(path))
+    problems: dict[Path, list[str]] = {}
     for path in solutions:
         if not names or path.stem in names:
-            notebook = masters.read(path)
-            masters.validate(path, notebook)
+            try:
+                notebook = masters.read(path)
+                masters.validate(path, notebook)
+                student = masters.strip(path, copy.deepcopy(notebook))
+            except MasterError as error:
+                problems |= error.problems
+                continue
             texts[path.with_suffix(".ipynb")] = _text(notebook)
-            student = masters.strip(path, copy.deepcopy(notebook))
             texts[root / "exercises" / f"{path.stem}.ipynb"] = _text(student)
+    if problems:
+        raise MasterError(problems)
     return texts
 
 

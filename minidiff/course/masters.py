@@ -20,10 +20,12 @@ _LAYOUT_KEYS = (
 
 
 class MasterError(ValueError):
-    """A master that cannot be built: the file, and every problem found in it."""
+    """Masters that cannot be built: each file with every problem found in it."""
 
-    def __init__(self, path: Path, problems: list[str]):
-        super().__init__(f"{path}:\n" + "\n".join(f"  - {problem}" for problem in problems))
+    def __init__(self, problems: dict[Path, list[str]]):
+        super().__init__(
+            "\n".join(f"{path}:" + "".join(f"\n  - {p}" for p in found) for path, found in problems.items())
+        )
         self.problems = problems
 
 
@@ -32,8 +34,10 @@ def read(path: Path) -> Notebook:
 
     A cell with an nbgrader `grade_id` has it as its id, any other the file's name and its position.
     """
-    import jupytext
-
+    try:
+        import jupytext
+    except ImportError as error:
+        raise ValueError('building notebooks needs jupytext and nbgrader: pip install -e ".[dev]"') from error
     notebook = jupytext.reads(path.read_text(encoding="utf-8"), fmt="py:percent")
     notebook.metadata = {"kernelspec": dict(_KERNEL), "language_info": {"name": "python"}}
     notebook.nbformat, notebook.nbformat_minor = 4, 5
@@ -60,7 +64,7 @@ def validate(path: Path, notebook: Notebook) -> None:
             problems += _exercise_problems(notebook.cells, exercise)
         problems += _order_problems(ids, exercises)
     if problems:
-        raise MasterError(path, problems)
+        raise MasterError({path: problems})
 
 
 def _grader(cell: Cell) -> dict[str, Any]:
@@ -186,5 +190,5 @@ def strip(path: Path, notebook: Notebook) -> Notebook:
         try:
             notebook, resources = step().preprocess(notebook, resources)
         except RuntimeError as error:
-            raise MasterError(path, [f"nbgrader's {step.__name__}: {error}"]) from error
+            raise MasterError({path: [f"nbgrader's {step.__name__}: {error}"]}) from error
     return notebook

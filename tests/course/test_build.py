@@ -3,6 +3,8 @@
 import json
 import re
 import shutil
+import sys
+from dataclasses import replace
 from pathlib import Path
 
 import nbformat
@@ -10,7 +12,7 @@ import pytest
 import torch
 
 from minidiff.cli import main
-from minidiff.course import masters
+from minidiff.course import exercise, masters
 from minidiff.course.build import build, find_root, plan, stale
 from minidiff.course.exercise import Exercise, Mistake, chapters
 from minidiff.course.masters import MasterError
@@ -132,17 +134,17 @@ def test_a_built_notebook_is_valid_plain_and_empty_of_results(clone):
 @pytest.mark.parametrize("path", SOLUTIONS, ids=lambda p: p.stem)
 def test_no_solution_is_left_in_the_exercises(path):
     texts = plan(ROOT, [path.stem])
-    exercise = nbformat.reads(texts[ROOT / "exercises" / f"{path.stem}.ipynb"], as_version=4)
+    student = nbformat.reads(texts[ROOT / "exercises" / f"{path.stem}.ipynb"], as_version=4)
     regions = re.findall(r"### BEGIN SOLUTION\n(.*?)### END SOLUTION", path.read_text(encoding="utf-8"), re.DOTALL)
     assert regions
     for region in regions:
         lines = [line.strip() for line in region.splitlines() if len(line.strip()) > 12]
         assert lines
-        for cell in exercise.cells:
+        for cell in student.cells:
             if cell.metadata.get("nbgrader", {}).get("solution"):
                 assert not [line for line in lines if line in cell.source]
                 assert "raise NotImplementedError()" in cell.source
-    assert not any("BEGIN SOLUTION" in cell.source or "END SOLUTION" in cell.source for cell in exercise.cells)
+    assert not any("BEGIN SOLUTION" in cell.source or "END SOLUTION" in cell.source for cell in student.cells)
 
 
 def test_stale_missing_and_orphaned_notebooks_are_named(clone):
@@ -217,6 +219,14 @@ def test_an_exercise_without_cells_and_a_cell_without_exercise(clone):
     assert 'cell "98-something-else" belongs to no exercise' in str(caught.value)
 
 
+def test_all_bad_masters_are_named_at_once(clone):
+    (clone / "solutions" / "03_other.py").write_text("# %%\nx = 1\n", encoding="utf-8")
+    (clone / "solutions" / "98_sample.py").write_text(broken(("    ### END SOLUTION\n", "")), encoding="utf-8")
+    with pytest.raises(MasterError) as caught:
+        build(clone)
+    assert [path.stem for path in caught.value.problems] == ["03_other", "98_sample"]
+
+
 def test_a_master_without_checks(clone):
     (clone / "solutions" / "03_unknown.py").write_text("# %%\nx = 1\n", encoding="utf-8")
     with pytest.raises(MasterError, match=r"no module minidiff/course/checks/03_unknown\.py"):
@@ -249,14 +259,29 @@ def test_the_command(clone, capsys, monkeypatch):
     assert "name: got '09_nothing', expected one of ['07_lesson', '98_sample']" in capsys.readouterr().err
 
 
+def test_without_the_development_tools_the_command_says_what_to_install(clone, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "jupytext", None)
+    assert main(["build", "--root", str(clone)]) == 2
+    assert "jupytext" in (err := capsys.readouterr().err)
+    assert 'pip install -e ".[dev]"' in err
+
+
 def test_the_root_is_found_from_below_or_missed_clearly(clone, tmp_path_factory):
     assert find_root(clone / "solutions") == clone
     with pytest.raises(ValueError, match="root: got"):
         find_root(tmp_path_factory.mktemp("elsewhere"))
 
 
-def test_the_check_command(capsys):
-    assert main(["check", "01_bayes_rule"]) == 0
-    assert re.search(r"ok   01-[a-z-]+: \d mistakes named", capsys.readouterr().out)
+def test_the_check_command(capsys, monkeypatch):
+    plus = tuple(Mistake(f"plus-{n}", lambda x, times, n=n: x + n, "You added a number.") for n in range(1, 4))
+    chapter = (DOUBLE, replace(DOUBLE, id="98-same", mistakes=(*plus[:2], Mistake("right", double, "Not a mistake."))))
+    monkeypatch.setattr(exercise, "chapters", lambda: ["98_sample"])
+    monkeypatch.setattr(exercise, "load_chapter", {"98_sample": chapter}.__getitem__)
+    assert main(["check"]) == 1
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].split() == ["ok", "98-double:", "3", "mistakes", "named"]
+    assert lines[1].startswith("FAIL 98-same")
+    assert lines[2].strip() == 'mistake "right" is accepted as right on seed 0'
+    monkeypatch.undo()
     assert main(["check", "77_nothing"]) == 2
     assert "chapter: got '77_nothing', expected one of" in capsys.readouterr().err

@@ -6,6 +6,8 @@ from dataclasses import replace
 
 import pytest
 import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from torch import Generator, Tensor
 
 import minidiff.course.feedback as feedback
@@ -278,6 +280,48 @@ def test_an_unknown_id_lists_near_matches(call):
         call(typo)
     with pytest.raises(ValueError, match="did you mean"):
         call("nothing like it")
+
+
+DTYPES = [torch.float64, torch.float32, torch.bfloat16, torch.int64, torch.uint8, torch.bool, torch.complex64]
+NUMBERS = [0.0, 1.0, -1.0, 1e30, float("inf"), float("nan")]
+ODD_ANSWERS = st.recursive(
+    st.builds(
+        lambda shape, dtype, number: torch.full(shape, number, dtype=torch.float64).to(dtype),
+        st.sampled_from([(), (1,), (4, 2), (2, 4), (0,), (4, 2, 1)]),
+        st.sampled_from(DTYPES),
+        st.sampled_from(NUMBERS),
+    )
+    | st.sampled_from([None, True, 3, 2.5, 1j, "text", b"", object, Exception("x"), range(3), {"x": 1}, set()]),
+    lambda inner: st.lists(inner, max_size=3) | st.tuples(inner) | st.dictionaries(st.just("x"), inner),
+    max_leaves=4,
+)
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(ODD_ANSWERS)
+def test_whatever_comes_back_check_answers_in_words(answer):
+    for exercise in (LINE, PAIR, GUIDED, replace(LINE, compare=lambda got, want: torch.equal(got[0], want[0]))):
+        verdict = judge(exercise, try_out(exercise, lambda *inputs: answer))
+        assert verdict.kind not in ("passed", "untouched")
+        assert verdict.message.strip()
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.sampled_from(DTYPES), st.integers(0, 3), st.sampled_from(NUMBERS))
+def test_inputs_of_any_type_are_watched(dtype, size, number):
+    def draw(seed):
+        return [(torch.full((size, 2), number, dtype=torch.float64).to(dtype), {"y": torch.arange(size)}, "text")]
+
+    def copies(x, cond, name):
+        return x.clone()
+
+    def fills(x, cond, name):
+        cond["y"] += 1
+        return x.clone()
+
+    watched = replace(LINE, draw=draw, reference=copies)
+    assert judge(watched, try_out(watched, copies)).kind == "passed"
+    assert judge(watched, try_out(watched, fills)).kind == ("mutation" if size else "passed")
 
 
 def test_a_custom_comparison():
