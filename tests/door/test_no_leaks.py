@@ -6,8 +6,8 @@ import subprocess
 FORBIDDEN = {
     "a home folder": re.compile(r"(?<![\w.])/(?:root|home/\w+|Users/\w+)/"),
     "a private work folder": re.compile(r"(?<![\w.])/(?:work|opt|mnt)/\w+"),
-    "a package index of one's own": re.compile(r"--(?:extra-)?index-url|--find-links|^\s*-(?:i|f) +\S", re.MULTILINE),
-    "a requirement that is a path": re.compile(r"^-e /|@ file://", re.MULTILINE),
+    "a package index of one's own": re.compile(r"--(?:extra-)?index-url|--find-link[s]|^\s*-(?:i|f) +\S", re.MULTILINE),
+    "a requirement that is a path": re.compile(r"^-e /|@ file:/{2}", re.MULTILINE),
     "a private key or token": re.compile(r"BEGIN [A-Z ]*PRIVATE KEY|gh[pousr]_\w{30}|hf_\w{30}"),
 }
 
