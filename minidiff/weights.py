@@ -4,6 +4,7 @@
 seed and scores of the training run that made it.
 """
 
+import csv
 import hashlib
 import json
 from collections.abc import Mapping
@@ -67,6 +68,27 @@ def load_weights(name: str, folder: Path = FOLDER) -> dict[str, Tensor]:
     )
     tensors, _ = load_tensors(path)
     return {k: v.float() if v.is_floating_point() else v for k, v in tensors.items()}
+
+
+def save_curve(name: str, log: Path, folder: Path = FOLDER, rows: int = 200) -> Path:
+    """Thin a run's `log.csv` to `rows` averages of the loss and keep it beside the weights as `name`.csv."""
+    with log.open(newline="") as file:
+        points = [(int(row["step"]), float(row["loss"])) for row in csv.DictReader(file)]
+    size = max(1, -(-len(points) // rows))
+    bins = [points[i : i + size] for i in range(0, len(points), size)]
+    lines = ["step,loss", *(f"{b[-1][0]},{sum(loss for _, loss in b) / len(b):.5f}" for b in bins)]
+    path = folder / f"{name}.csv"
+    write_whole(path, lambda temporary: (temporary.write_text("\n".join(lines) + "\n"), None)[1])
+    return path
+
+
+def curve(name: str, folder: Path = FOLDER) -> tuple[list[int], list[float]]:
+    """The recorded training curve of shipped weights: steps, and the mean loss since the step before."""
+    path = folder / f"{name}.csv"
+    require(path.exists(), "name", repr(name), f"one of {sorted(found.stem for found in folder.glob('*.csv'))}")
+    with path.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    return [int(row["step"]) for row in rows], [float(row["loss"]) for row in rows]
 
 
 def _sha256(path: Path) -> str:

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from minidiff.training import Draw, fit, pick_device
-from minidiff.weights import FOLDER, save_weights
+from minidiff.weights import FOLDER, save_curve, save_weights
 
 M = TypeVar("M", bound=nn.Module)
 
@@ -63,4 +63,5 @@ def train(recipe: Recipe, run_folder: Path, weights_folder: Path = FOLDER, steps
         "scores": recipe.scores(average),
     }
     save_weights(recipe.name, average, facts, weights_folder)
+    save_curve(recipe.name, run_folder / "log.csv", weights_folder)
     return facts
