@@ -58,7 +58,7 @@ log_p = lambda x, t=clean: world.log_prob(x, t, schedule)
 score = lambda x, t=clean: world.score(x, t, schedule)
 
 # %%
-show.hill(log_p, score, title="The score points uphill: green arrows to the right, red ones to the left")
+show.hill(log_p, score, title="The score points uphill: green to the right, red to the left")
 plt.show()
 x = show.line(3.0)
 gap = results["score, formula against autograd"] = float((score(x) - slope(log_p, x)).abs().max())
@@ -89,8 +89,6 @@ def walk(x: torch.Tensor, steps: int, h: float, generator: torch.Generator) -> t
 start = (1.2 + 0.1 * randn((1000, 1), seeded(0), float64)).to(device)
 trace = walk(start, steps=400, h=0.005, generator=seeded(1))
 share = results["walkers on the left hill (0.5 should be)"] = float((trace[-1] < -0.5).double().mean())
-
-# %%
 figure, (ax, side) = plt.subplots(1, 2, figsize=(7.2, 3.0), width_ratios=(3, 1), sharey=True)
 ax.plot(trace[:, :40].cpu(), linewidth=0.5, alpha=0.7)
 ax.set(xlabel="step", ylabel="$x$", title=f"Stuck: {share:.0%} of the walkers reach the left hill, 50% should")
@@ -190,11 +188,12 @@ assert worst < 1e-10
 #
 # The last term is zero because $p(y)$ is a number: how common the class is does not depend on where $x$ is.
 # **Expect**, at noise level $t = 0.3$, the arrows of the prior, which knows nothing of your wish; those of a
-# classifier, which only says "further right"; and their sum, which leads to the right-hand hill alone.
+# classifier, which only says "further right"; and their sum, which leads to the right-hand hill alone. The classifier
+# is the exact one: the share that hill $y$ has in the density at $x$.
 
 # %%
 y, t = 2, level(0.3)
-log_py = lambda x, t=t, y=y: world.log_prob_label(x, t, schedule, y)  # log p(y|x_t)
+log_py = lambda x, t=t, y=y: world.posterior_label(x, t, schedule)[:, y].log()  # log p(y|x_t)
 summed = lambda x: score(x, t) + slope(log_py, x)
 target = world.score(x, t, schedule, y)  # the score of p(x|y) in closed form, without Bayes
 figure, (prior, likelihood, posterior, ax) = show.panels(2, 2, size=(4.0, 2.6))
@@ -244,7 +243,7 @@ def errors(schedule, t: torch.Tensor) -> tuple[float, float]:
     prior = world.score(x_t, t, schedule)
     for y in range(3):
         target = world.score(x_t, t, schedule, y)
-        term = slope(lambda x, y=y: world.log_prob_label(x, t, schedule, y), x_t)
+        term = slope(lambda x, y=y: world.posterior_label(x, t, schedule)[:, y].log(), x_t)
         gaps.append([float((prior + term - target).abs().max()), float((prior - target).abs().max())])
     return tuple(max(column) for column in zip(*gaps))
 
@@ -279,7 +278,7 @@ assert all(float(row[torch.tensor(levels) <= 0.1, 1].min()) > 1.0 for row in tab
 
 # %%
 plane, t = ring(6, radius=1.6, std=0.35, n_classes=3), level(0.4)
-plane_py = lambda x, t=t, y=0: plane.log_prob_label(x, t, schedule, y)
+plane_py = lambda x, t=t, y=0: plane.posterior_label(x, t, schedule)[:, y].log()
 prior = lambda x: plane.score(x, t, schedule)
 likelihood = lambda x: slope(plane_py, x)
 summed = lambda x: prior(x) + likelihood(x)
@@ -302,33 +301,46 @@ assert gap < 1e-12
 # ## 8. Play
 #
 # Slide the noise level $t$ from 1 to 0 and watch one hill fall apart into the hills that you asked for. Then slide the
-# strength $w$, which multiplies the classifier's arrows: 0 ignores your wish, 1 is Bayes' rule, more exaggerates,
-# less than 0 avoids the class. Left, the line: all data in grey, $p_t(x)\,p(y \mid x_t)^w$ in colour. Right, the plane.
+# strength $w$, which multiplies the classifier's arrows: 0 ignores your wish, 1 is Bayes' rule, more exaggerates.
+# Left, the line: all data in grey, $p_t(x)\,p(y \mid x_t)^w$ in colour. Right, the same in the plane. (From here on
+# $\log p(y \mid x_t)$ comes from `log_prob_label`: the same number, also where $p(y \mid x_t)$ is too small for a float.)
+
+
+# %%
+log_py = lambda x, t, y: world.log_prob_label(x, t, schedule, y)
+plane_py = lambda x, t, y: plane.log_prob_label(x, t, schedule, y)
+assert torch.allclose(log_py(x, level(0.3), 2), world.posterior_label(x, level(0.3), schedule)[:, 2].log(), atol=1e-12)
+
+
+def draw_line(ax: plt.Axes, t: torch.Tensor, w: float, y: int) -> None:
+    x, weighted = show.line(3.0), lambda x: log_p(x, t) + w * log_py(x, t, y)
+    log_z = (weighted(x).exp() * 0.02).sum().log()  # the points of x are 0.02 apart
+    share = ((weighted(x) - log_z + log_py(x, t, y)).exp() * 0.02).sum()
+    ax.fill_between(x[:, 0], log_p(x, t).exp(), color="grey", alpha=0.3, linewidth=0)
+    show.hill(lambda x: weighted(x) - log_z, lambda x: slope(weighted, x), ax=ax)
+    ax.set_title(f"t = {t:.2f}, w = {w:g}: {share:.0%} look like class {y}")
+
+
+def draw_plane(ax: plt.Axes, t: torch.Tensor, w: float, y: int) -> None:
+    weighted = lambda x: plane.log_prob(x, t, schedule) + w * plane_py(x, t, y)
+    top = weighted(show.lattice(3.0, 60)).max()
+    show.density(lambda x: weighted(x) - top, ax=ax, limit=3.0, n=60)
+    shorten = lambda v: v * (15 / v.norm(dim=1, keepdim=True)).clamp(max=1)  # arrows far out would hide the rest
+    show.field(lambda x: shorten(slope(weighted, x)), ax=ax, limit=3.0, n=13, scale=150.0, title=f"class {y}")
 
 
 # %%
 def both_worlds(t: float, w: float, y: int) -> plt.Figure:
     figure, (left, right) = show.panels(1, 2, size=(4.2, 3.7))
-    t, x = level(t), show.line(3.0)
-    weighted = lambda x: log_p(x, t) + w * log_py(x, t, y)
-    log_z = (weighted(x).exp() * 0.02).sum().log()  # the points of x are 0.02 apart
-    belief = ((weighted(x) - log_z + log_py(x, t, y)).exp() * 0.02).sum()
-    left.fill_between(x[:, 0], log_p(x, t).exp(), color="grey", alpha=0.3, linewidth=0)
-    show.hill(lambda x: weighted(x) - log_z, lambda x: slope(weighted, x), ax=left)
-    left.set_title(f"t = {t:.2f}, w = {w:g}: looks like class {y} to {belief:.0%}")
-    tilted = lambda x: plane.log_prob(x, t, schedule) + w * plane_py(x, t, y)
-    top = tilted(show.lattice(3.0, 60)).max()
-    show.density(lambda x: tilted(x) - top, ax=right, limit=3.0, n=60)
-    shorten = lambda v: v * (15 / v.norm(dim=1, keepdim=True)).clamp(max=1)  # arrows far out would hide the rest
-    show.field(lambda x: shorten(slope(tilted, x)), ax=right, limit=3.0, n=13, scale=150.0)
-    right.set_title(f"the plane, class {y}")
+    draw_line(left, level(t), w, y)
+    draw_plane(right, level(t), w, y)
     return figure
 
 
 explorer = show.explore(
-    both_worlds, static=[{"t": 0.7}, {"t": 0.2}, {"t": 0.2, "w": -1.0}],
+    both_worlds, static=[{"t": 0.7}, {"t": 0.2}, {"t": 0.2, "w": 3.0}],
     t=show.Slider(0.02, 1.0, 0.02, start=0.4, label="noise level t"),
-    w=show.Slider(-1.0, 5.0, 0.5, start=1.0, label="strength w"), y=[0, 1, 2],
+    w=show.Slider(0.0, 5.0, 0.5, start=1.0, label="strength w"), y=[0, 1, 2],
 )  # fmt: skip
 
 # %% [markdown]
@@ -379,11 +391,10 @@ clean_py = lambda x, t: log_py(x, clean, 2)  # pretends that x_t is clean
 rescaled_py = lambda x, t: log_py(x / (1 - t), clean, 2)  # undoes α_t first
 
 
-def averaged_py(x, t, y=2):
-    """log E[p(y|x0) | x_t] by a sum over a fine grid of x0: knows nothing of the formula for p(y|x_t)."""
+def averaged_py(x, t, y=2):  # log E[p(y|x0) | x_t], by a sum over a fine grid of x0
     grid, (alpha, sigma) = show.line(4.0, 2001), schedule(t)
     weights = (log_p(grid) - (x - alpha * grid.T) ** 2 / (2 * sigma**2)).softmax(1)  # p(x0|x_t), (B, 2001)
-    return (weights @ log_py(grid, clean, y).exp()).log()
+    return (weights @ log_py(grid, clean, 2).exp()).log()
 
 
 def wrongness(log_prob, t: torch.Tensor) -> float:
@@ -398,14 +409,13 @@ def wrongness(log_prob, t: torch.Tensor) -> float:
 levels = [0.001, 0.003, 0.01, 0.03, 0.1, 0.2, 0.3, 0.5, 0.7, 0.9]
 candidates = {"clean, at $x_t$": clean_py, r"clean, at $x_t/\alpha_t$": rescaled_py, "clean, averaged": averaged_py}
 curves = {name: [wrongness(f, level(t)) for t in levels[3 * (f is averaged_py) :]] for name, f in candidates.items()}
-wanted, unguided = world.of_class(2).sample(2000, seeded(202))[0], 0.0
+wanted = world.of_class(2).sample(2000, seeded(202))[0]
 arrived = {"noisy": travel(guided(lambda x, t: log_py(x, t, 2)))[-1], "clean": travel(guided(clean_py))[-1]}
 distance = {name: w1(points, wanted) for name, points in arrived.items()}
 unguided = w1(stations[-1], wanted)
 results["p(y|x_t) as an average of p(y|x0), error"] = max(curves["clean, averaged"])
-results["clean classifier: W1 to p(x|y=2)"] = (
-    f"{distance['clean']:.2f} (noisy: {distance['noisy']:.3f}, no guidance: {unguided:.2f})"
-)
+others = f"noisy: {distance['noisy']:.3f}, no guidance: {unguided:.2f}"
+results["clean classifier: W1 to p(x|y=2)"] = f"{distance['clean']:.2f} ({others})"
 assert max(curves["clean, averaged"]) < 1e-9
 assert curves["clean, at $x_t$"][0] < 0.01 < 10 < curves["clean, at $x_t$"][-1]
 assert distance["clean"] > unguided > 10 * distance["noisy"]
@@ -416,7 +426,7 @@ for name, curve in curves.items():
     left.loglog(levels[-len(curve) :], curve, marker="o", markersize=4, label=name)
 title = f"At $t$ = 0.9 the error is {curves['clean, at $x_t$'][-1]:.0f} times the truth"
 left.set(xlabel="noise level $t$", ylabel="relative error of the gradient", title=title)
-left.legend()
+left.legend(loc="center right")
 for name, points in arrived.items():
     label = f"{name} classifier: W1 = {distance[name]:.2f}"
     right.hist(points[:, 0].cpu(), bins=80, range=(-1, 6), density=True, alpha=0.6, label=label)
@@ -424,7 +434,7 @@ truth = world.log_prob(show.line(6.0), clean, schedule, 2).exp()
 right.plot(show.line(6.0), truth, color="black", label="exact $p(x|y)$")
 title = f"Guided by the clean one: W1 {distance['clean']:.1f}; by none: {unguided:.1f}"
 right.set(xlim=(-1, 6), xlabel="$x$", ylabel="density", title=title)
-right.legend()
+right.legend(loc="upper right")
 plt.show()
 
 # %% [markdown]
@@ -478,7 +488,7 @@ right.plot(grid, tilted(3.0) / 0.005, color="black", label="$q_0 \\propto p(x)\\
 right.hist(strong[:, 0].cpu(), bins=60, range=(0, 3), density=True, alpha=0.5, label="sampled with $w$ = 3")
 title = f"The samples miss $q_0$: W1 {distance:.2f} (floor {lowest:.2f})"
 right.set(xlim=(0, 3), xlabel="$x$", ylabel="density", title=title)
-right.legend()
+right.legend(loc="upper left")
 plt.show()
 
 # %% [markdown]
@@ -496,7 +506,7 @@ for name, value in results.items():
 # **What to try next**
 #
 # - Step 2: start the walkers from `randn` instead, or take 20,000 steps. What becomes of the left-hand hill?
-# - Step 8: at $w = -1$, which hills are left, and why is none of them class $y$? What happens at $w = 5$ in the plane?
+# - Step 8: at $t = 0.2$ slide $w$ from 1 to 5. In the plane, which way do the clouds move, and away from what?
 # - Step 9: replace `Linear()` by `Cosine()` in step 1 and run everything again. Which numbers change? (In step 10,
 #   replace `1 - t` by `schedule(t)[0]`.)
 # - Step 10: use $y = 1$, the narrow hill. How far do the samples of the clean classifier fly?
