@@ -65,4 +65,4 @@ class Denoiser(nn.Module):
         target = self.prediction.target(self.schedule, x0, eps, expand_like(t, x0).to(x0.device)).to(x0.dtype)
         output = self._output(x_t, t, cond)
         require_like("net output", output, target, "the target")
-        return (output - target).square().flatten(1).mean(1)
+        return (output - target).square().reshape(len(x0), -1).mean(1)

@@ -145,6 +145,7 @@ def likelihood(
             x0 = denoise(leaf, t)
             value = log_likelihood(x0)
             require(value.shape == x_t.shape[:1], "log_likelihood", describe(value), f"shape ({len(x_t)},)")
+            require(value.requires_grad, "log_likelihood", "values without a gradient", "a differentiable function")
             gradient = torch.autograd.grad(value.sum(), leaf)[0]
         return x0.detach() + _weight(w, x_t) * _shift(schedule, x_t, t) * gradient
 

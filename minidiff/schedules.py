@@ -68,7 +68,7 @@ class DDPM(Schedule):
 
     β runs linearly from `beta_start` to `beta_end` over `n` training steps; ᾱ_k = ∏_{i≤k}(1 − β_i). At t = k/n,
     α = √ᾱ_k and σ = √(1 − ᾱ_k) exactly; in between log ᾱ is linear. The paper's step index k (1 … n) is t = k/n.
-    dσ/dt grows like t^(−1/2) and is infinite at t = 0, where no sampler evaluates it.
+    dσ/dt grows like t^(−1/2); below σ = 1e-4 (t ≈ 1e-7) it is held at its value there, so that t = 0 is no infinity.
     """
 
     def __init__(self, n: int = 1000, beta_start: float = 1e-4, beta_end: float = 0.02):
@@ -97,7 +97,7 @@ class DDPM(Schedule):
 
     def rates(self, t: Tensor) -> tuple[Tensor, Tensor]:
         log_alpha_bar, slope = self._log_alpha_bar(t)
-        sigma = torch.sqrt(-torch.expm1(log_alpha_bar))
+        sigma = torch.sqrt(-torch.expm1(log_alpha_bar)).clamp(min=1e-4)
         d_alpha = slope / 2 * torch.exp(log_alpha_bar / 2)
         d_sigma = -slope / 2 * torch.exp(log_alpha_bar) / sigma
         return d_alpha.to(t.dtype), d_sigma.to(t.dtype)

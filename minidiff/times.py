@@ -4,6 +4,7 @@ A *clock* draws training times, `(B,)` in [0, 1]. A *grid* is the decreasing ten
 `steps + 1` values from `start` to `end`, float64 on the CPU.
 """
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -22,6 +23,7 @@ def uniform(batch: int, generator: Generator | None = None) -> Tensor:
 
 def logit_normal(mean: float = 0.0, std: float = 1.0) -> Clock:
     """t = sigmoid(N(mean, std²)): more training where the task is hardest (Stable Diffusion 3, arXiv 2403.03206)."""
+    require(abs(mean) < math.inf and 0 < std < math.inf, "mean, std", (mean, std), "finite numbers, std > 0")
 
     def clock(batch: int, generator: Generator | None = None) -> Tensor:
         return torch.sigmoid(mean + std * torch.randn(batch, generator=generator))
@@ -42,7 +44,7 @@ def linear(steps: int, start: float = 1.0, end: float = 0.0) -> Tensor:
 
 def shifted(steps: int, shift: float, start: float = 1.0, end: float = 0.0) -> Tensor:
     """t ← shift·t / (1 + (shift − 1)·t): with shift > 1 more steps near the noise (arXiv 2403.03206, eq. 23)."""
-    require(shift > 0, "shift", shift, "a positive number")
+    require(0 < shift < math.inf, "shift", shift, "a positive number")
     t = linear(steps, start, end)
     return shift * t / (1 + (shift - 1) * t)
 
@@ -52,7 +54,7 @@ def karras(steps: int, start: float = 1.0, end: float = 0.0, rho: float = 7.0) -
 
     For the `Karras` schedule use `linear`: its σ(t) already holds this spacing.
     """
-    require(rho > 0, "rho", rho, "a positive number")
+    require(0 < rho < math.inf, "rho", rho, "a positive number")
     _checked(steps, start, end)
     return torch.linspace(start ** (1 / rho), end ** (1 / rho), steps + 1, dtype=torch.float64) ** rho
 

@@ -1,0 +1,319 @@
+"""Guidance: exact identities on mixtures, edges of w, nesting, and clear refusals."""
+
+import itertools
+import math
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from minidiff import times
+from minidiff.data.mixtures import gaussian, ring, three_modes
+from minidiff.guidance import (
+    bind,
+    cfg,
+    classifier,
+    extrapolate,
+    from_guidance_scale,
+    inpaint,
+    likelihood,
+    within,
+)
+from minidiff.samplers import dpmpp_2m, heun, sample
+from minidiff.schedules import DDPM, Cosine, Karras, Linear
+
+few = settings(max_examples=25, deadline=None)
+SCHEDULES = {"linear": Linear(), "cosine": Cosine(), "ddpm": DDPM(), "karras": Karras()}
+every_schedule = pytest.mark.parametrize("schedule", SCHEDULES.values(), ids=SCHEDULES)
+STRENGTHS = [-1.0, -0.5, 0.0, 1.0, 3.0, 15.0]
+
+
+def f64(value: float) -> torch.Tensor:
+    return torch.tensor(value, dtype=torch.float64)
+
+
+def points(n: int = 12, seed: int = 0, dim: int = 2) -> torch.Tensor:
+    return 1.5 * torch.randn(n, dim, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def forbidden(x_t, t):
+    raise AssertionError("this branch must not be evaluated")
+
+
+def coordinates(schedule, x_t, x0, t) -> dict[str, torch.Tensor]:
+    """x̂0 in the coordinates of the four predictions, and as a score."""
+    (alpha, sigma), (d_alpha, d_sigma) = schedule(t), schedule.rates(t)
+    eps = (x_t - alpha * x0) / sigma
+    return {"eps": eps, "v": alpha * eps - sigma * x0, "velocity": d_alpha * x0 + d_sigma * eps, "score": -eps / sigma}
+
+
+@every_schedule
+@pytest.mark.parametrize("w", STRENGTHS)
+def test_guiding_x0_is_guiding_eps_v_velocity_and_score(schedule, w):
+    exact, x_t = ring().denoiser(schedule), points()
+    good, bad = bind(exact, y=1), bind(exact)
+    for t in (f64(0.05), f64(0.4), f64(0.9)):
+        guided = coordinates(schedule, x_t, extrapolate(good, bad, w)(x_t, t), t)
+        plain, null = (coordinates(schedule, x_t, d(x_t, t), t) for d in (good, bad))
+        for name, value in guided.items():
+            want = (1 + w) * plain[name] - w * null[name]
+            scale = (1 + abs(w)) * (1 + float(plain[name].abs().max()))
+            assert float((value - want).abs().max()) <= 1e-12 * scale, (name, float(t))
+
+
+def test_the_other_convention_by_formula():
+    """guidance_scale s: uncond + s·(cond − uncond)."""
+    exact, x_t, t = ring().denoiser(Linear()), points(), f64(0.5)
+    cond, uncond = exact(x_t, t, y=1), exact(x_t, t)
+    for s in (0.0, 1.0, 2.0, 7.5):
+        ours = extrapolate(bind(exact, y=1), bind(exact), from_guidance_scale(s))(x_t, t)
+        torch.testing.assert_close(ours, uncond + s * (cond - uncond), rtol=0, atol=1e-13)
+    off_by_one = extrapolate(bind(exact, y=1), bind(exact), 7.5)(x_t, t)
+    assert float((off_by_one - (uncond + 7.5 * (cond - uncond))).abs().max()) > 1e-2  # w = s is another strength
+
+
+def test_zero_strength_is_the_same_function_and_costs_nothing():
+    good = bind(ring().denoiser(Linear()), y=0)
+    assert extrapolate(good, forbidden, 0.0) is good
+    assert extrapolate(good, forbidden, 0) is good
+    assert classifier(good, forbidden, Linear(), 0.0) is good
+    assert likelihood(good, forbidden, Linear(), 0.0) is good
+
+
+@every_schedule
+def test_minus_one_is_the_unconditional_model(schedule):
+    exact, x_t = ring().denoiser(schedule), points()
+    for t in (f64(0.1), f64(0.7)):
+        got = extrapolate(bind(exact, y=1), bind(exact), -1.0)(x_t, t)
+        torch.testing.assert_close(got, exact(x_t, t), rtol=0, atol=1e-14)
+
+
+@few
+@given(st.lists(st.floats(-2, 16), min_size=1, max_size=6), st.integers(0, 2**31))
+def test_one_strength_per_picture(strengths, seed):
+    exact, x_t, t = ring().denoiser(Linear()), points(len(strengths), seed), f64(0.6)
+    good, bad = bind(exact, y=1), bind(exact)
+    together = extrapolate(good, bad, torch.tensor(strengths, dtype=torch.float64))(x_t, t)
+    for i, w in enumerate(strengths):
+        torch.testing.assert_close(
+            together[i : i + 1], extrapolate(good, bad, w)(x_t[i : i + 1], t), rtol=0, atol=1e-12
+        )
+
+
+@every_schedule
+@pytest.mark.parametrize("w", [-1.0, 0.0, 2.5])
+@pytest.mark.parametrize("t", [f64(0.5), torch.linspace(0.1, 0.9, 12, dtype=torch.float64)], ids=["scalar", "(B,)"])
+def test_both_branches_in_one_call(schedule, w, t):
+    calls = []
+    y, none = torch.arange(12) % 2, torch.tensor(-1)
+
+    def counted(x_t, t, *, y):
+        calls.append(len(x_t))
+        return ring().denoise(x_t, t, schedule, y)
+
+    together = cfg(counted, {"y": y}, {"y": none}, w)(points(), t)
+    assert calls == [24]
+    exact = ring().denoiser(schedule)
+    apart = extrapolate(bind(exact, y=y), bind(exact), w)(points(), t)
+    torch.testing.assert_close(together, apart, rtol=1e-12, atol=1e-12)
+
+
+def test_guidance_nests():
+    """Two conditions, each with its own strength, around a third as base: sums of differences."""
+    exact, x_t, t = ring(6, n_classes=3).denoiser(Cosine()), points(), f64(0.5)
+    a, b, base = (bind(exact, y=k) for k in (0, 1, 2))
+    nested = extrapolate(extrapolate(a, base, 2.0), b, 0.5)(x_t, t)
+    want = 1.5 * (3 * a(x_t, t) - 2 * base(x_t, t)) - 0.5 * b(x_t, t)
+    torch.testing.assert_close(nested, want, rtol=0, atol=1e-12)
+
+
+@every_schedule
+@pytest.mark.parametrize("y", [0, 1])
+def test_bayes_rule(schedule, y):
+    """Classifier guidance with the exact p(y|x_t) at w = 1 is the exact conditional denoiser, at every noise level."""
+    mixture, x_t = ring(), points()
+    log_prob = lambda x, t: mixture.log_prob_label(x, t, schedule, y)
+    guided = classifier(mixture.denoiser(schedule), log_prob, schedule, 1.0)
+    for t in (f64(0.01), f64(0.2), f64(0.5), f64(0.8), f64(0.99), torch.linspace(0.05, 0.95, 12, dtype=torch.float64)):
+        want = mixture.denoise(x_t, t, schedule, y)
+        torch.testing.assert_close(guided(x_t, t), want, rtol=1e-9, atol=1e-9)
+
+
+@every_schedule
+def test_classifier_guidance_in_the_papers_symbols(schedule):
+    """ε̂ = ε − σ·w·∇log p(y|x_t): line 4 of Algorithm 2 of arXiv 2105.05233."""
+    mixture, x_t, t, w = ring(), points(), f64(0.4), 3.0
+    log_prob = lambda x, t: mixture.log_prob_label(x, t, schedule, 1)
+    alpha, sigma = schedule(t)
+    leaf = x_t.clone().requires_grad_()
+    (gradient,) = torch.autograd.grad(log_prob(leaf, t).sum(), leaf)
+    eps = lambda x0: (x_t - alpha * x0) / sigma
+    plain = mixture.denoiser(schedule)
+    got = eps(classifier(plain, log_prob, schedule, w)(x_t, t))
+    torch.testing.assert_close(got, eps(plain(x_t, t)) - sigma * w * gradient, rtol=1e-9, atol=1e-9)
+
+
+def test_adding_a_constant_to_the_classifier_changes_nothing():
+    mixture, x_t, t = ring(), points(), f64(0.4)
+    plain = lambda x, t: mixture.log_prob_label(x, t, Linear(), 1)
+    shifted = lambda x, t: plain(x, t) + 17.0
+    a, b = (classifier(mixture.denoiser(Linear()), f, Linear(), 2.0)(x_t, t) for f in (plain, shifted))
+    assert torch.equal(a, b)
+
+
+def orders(guided, schedule, start: float, step, counts=(16, 32, 64)) -> list[float]:
+    """Observed orders of convergence from `start` to t = 0.05, against 512 Heun steps of the exact conditional."""
+    x = schedule(f64(start))[1] * torch.linspace(-1.5, 1.5, 9, dtype=torch.float64)[:, None]
+    exact = bind(three_modes().denoiser(schedule), y=2)
+    *_, reference = sample(exact, x, times.linear(512, start, 0.05), heun(schedule))
+    errors = []
+    for n in counts:
+        *_, x0 = sample(guided, x, times.linear(n, start, 0.05), step)
+        errors.append(float((x0 - reference).abs().mean()))
+    return [math.log2(a / b) for a, b in itertools.pairwise(errors)]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("schedule", [Linear(), Cosine()], ids=["linear", "cosine"])
+@pytest.mark.parametrize("step", [heun, dpmpp_2m], ids=["heun", "dpmpp_2m"])
+def test_one_step_from_alpha_zero_costs_classifier_guidance_its_order(schedule, step):
+    """x̂0 + (σ²/α)·∇log p(y|x_t) is ∞·0 at α = 0, read as x̂0: a first-order error. From t = 0.999 the order is 2."""
+    mixture = three_modes()
+    log_prob = lambda x, t: mixture.log_prob_label(x, t, schedule, 2)
+    guided = classifier(mixture.denoiser(schedule), log_prob, schedule, 1.0)
+    assert max(orders(guided, schedule, 1.0, step(schedule))) < 1.2
+    assert min(orders(guided, schedule, 0.999, step(schedule))) > 1.4
+    assert min(orders(bind(mixture.denoiser(schedule), y=2), schedule, 1.0, step(schedule))) > 1.4
+
+
+@pytest.mark.parametrize("w", [1.0, 2.0])
+def test_likelihood_of_a_gaussian_in_closed_form(w):
+    """For x0 ~ N(m, c), x̂0 is affine in x_t with slope J = αc/(α²c + σ²), so ∇log N(y; x̂0, s²) = J·(y − x̂0)/s²."""
+    m, c, y, s2 = 0.3, 0.4, -0.7, 0.2
+    world = gaussian(f64(m)[None], f64(c)[None, None])
+    x_t = points(dim=1)
+    for name, schedule in SCHEDULES.items():
+        for t in (f64(0.2), f64(0.7)):
+            alpha, sigma = schedule(t)
+            slope = alpha * c / (alpha**2 * c + sigma**2)
+            x0 = m + slope * (x_t - alpha * m)
+            log_likelihood = lambda x0: -((y - x0[:, 0]) ** 2) / (2 * s2)
+            got = likelihood(world.denoiser(schedule), log_likelihood, schedule, w)(x_t, t)
+            want = x0 + w * sigma**2 / alpha * slope * (y - x0) / s2
+            torch.testing.assert_close(got, want, rtol=1e-10, atol=1e-10, msg=name)
+
+
+def test_likelihood_is_biased_and_the_bias_is_the_known_one():
+    """The exact posterior uses the variance s² + Var[x0|x_t] where this uses s²: too strong, except at low noise."""
+    m, c, y, s2 = 0.3, 0.4, -0.7, 0.2
+    world, x_t = gaussian(f64(m)[None], f64(c)[None, None]), points(dim=1)
+    guided = likelihood(world.denoiser(Linear()), lambda x0: -((y - x0[:, 0]) ** 2) / (2 * s2), Linear())
+
+    def ratio(t: float) -> float:
+        alpha, sigma = Linear()(f64(t))
+        slope = alpha * c / (alpha**2 * c + sigma**2)
+        left = sigma**2 * c / (alpha**2 * c + sigma**2)  # Var[x0|x_t]
+        x0 = m + slope * (x_t - alpha * m)
+        exact = x0 + sigma**2 / alpha * slope * (y - x0) / (s2 + left)
+        return float(((guided(x_t, f64(t)) - x0) / (exact - x0)).mean())
+
+    assert ratio(0.5) == pytest.approx(1 + (0.25 * c / (0.25 * c + 0.25)) / s2, rel=1e-9)
+    assert abs(ratio(0.01) - 1) < 1e-3
+
+
+def test_gradients_leave_nothing_behind():
+    """No graph, no grad on the input, whether the caller runs with or without gradients."""
+    net = torch.nn.Linear(2, 2).double()
+    log_prob = lambda x, t: net(x).sum(1)
+    for context in (torch.no_grad, torch.enable_grad):
+        x_t = points()
+        with context():
+            moved = classifier(lambda x, t: x, log_prob, Linear())(x_t, f64(0.5))
+            through = likelihood(lambda x, t: 2 * x, lambda x0: -x0.square().sum(1), Linear())(x_t, f64(0.5))
+        assert not moved.requires_grad
+        assert not through.requires_grad
+        assert x_t.grad is None
+        assert net.weight.grad is None
+
+
+def test_inpainting_replaces_what_is_known():
+    denoise = ring().denoiser(Linear())
+    x_t, known = points(), torch.full((1, 2), 9.0, dtype=torch.float64)
+    mask = torch.tensor([[True, False]])
+    got = inpaint(denoise, known, mask)(x_t, f64(0.5))
+    assert bool((got[:, 0] == 9).all())
+    assert torch.equal(got[:, 1], denoise(x_t, f64(0.5))[:, 1])
+
+
+@few
+@given(st.floats(0, 1), st.floats(0, 1), st.floats(0, 1))
+def test_an_interval_switches_exactly_at_its_ends(a, b, t):
+    low, high = sorted((a, b))
+    one, two = (lambda x, t: torch.ones_like(x)), (lambda x, t: 2 * torch.ones_like(x))
+    switched = within(one, two, low, high)
+    x = torch.zeros(3, 2)
+    for at in (t, low, high):
+        assert float(switched(x, f64(at)).mean()) == (1.0 if low <= at <= high else 2.0)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_short_dtypes_stay(dtype):
+    x_t = points().to(dtype)
+    good, bad = (lambda x, t: x * 0.5), (lambda x, t: x * 0.25)
+    log_prob = lambda x, t: -x.float().square().sum(1)
+    for w in (2.0, torch.full((12,), 2.0)):
+        for guided in (
+            extrapolate(good, bad, w),
+            classifier(good, log_prob, Linear(), w),
+            likelihood(good, lambda x0: -x0.float().square().sum(1), Linear(), w),
+        ):
+            for t in (f64(0.5), torch.full((12,), 0.5)):
+                got = guided(x_t, t)
+                assert (got.dtype, got.shape) == (dtype, x_t.shape)
+
+
+@pytest.mark.parametrize("schedule", [Linear(), Cosine()], ids=["linear", "cosine"])
+def test_alpha_zero_is_finite(schedule):
+    mixture, x_t = ring(), points()
+    log_prob = lambda x, t: mixture.log_prob_label(x, t, schedule, 1)
+    for t in (f64(1.0), torch.tensor([1.0, 0.5] * 6, dtype=torch.float64)):
+        got = classifier(mixture.denoiser(schedule), log_prob, schedule, 5.0)(x_t, t)
+        assert bool(torch.isfinite(got).all())
+        at_one = t == 1 if t.ndim else torch.ones(12, dtype=torch.bool)
+        torch.testing.assert_close(got[at_one], mixture.denoise(x_t, t, schedule)[at_one])
+
+
+def run(guided):
+    return guided(torch.zeros(3, 2), torch.tensor(0.5))
+
+
+identity = lambda x, t: x
+smooth = lambda x, t: -x.square().sum(1)
+
+
+@pytest.mark.parametrize(
+    ("call", "argument"),
+    [
+        (lambda: run(extrapolate(identity, identity, math.nan)), "w"),
+        (lambda: run(extrapolate(identity, identity, math.inf)), "w"),
+        (lambda: run(extrapolate(identity, identity, "3")), "w"),
+        (lambda: run(extrapolate(identity, identity, torch.ones(2))), "w"),
+        (lambda: run(extrapolate(identity, identity, torch.tensor([1.0, math.nan, 1.0]))), "w"),
+        (lambda: run(classifier(identity, smooth, Linear(), math.nan)), "w"),
+        (lambda: run(classifier(identity, lambda x, t: x.sum(), Linear())), "log_prob"),
+        (lambda: run(classifier(identity, lambda x, t: x, Linear())), "log_prob"),
+        (lambda: run(classifier(identity, lambda x, t: smooth(x, t).detach(), Linear())), "log_prob"),
+        (lambda: run(likelihood(identity, lambda x0: x0.sum(), Linear())), "log_likelihood"),
+        (lambda: run(likelihood(identity, lambda x0: x0.detach().sum(1), Linear())), "log_likelihood"),
+        (lambda: cfg(identity, {"y": torch.ones(3)}, {"label": torch.ones(3)}, 1.0), "null"),
+        (lambda: inpaint(identity, torch.zeros(2), torch.ones(2)), "mask"),
+        (lambda: within(identity, identity, 0.8, 0.2), "low, high"),
+        (lambda: within(identity, identity, -0.1, 0.2), "low, high"),
+        (lambda: within(identity, identity, 0.1, math.nan), "low, high"),
+        (lambda: within(identity, identity, 0.1, 0.9)(torch.zeros(3, 2), torch.rand(3)), "t"),
+    ],
+)  # fmt: skip
+def test_bad_arguments_are_named(call, argument):
+    with pytest.raises(ValueError, match=rf"^{argument}: got .+, expected .+"):
+        call()
