@@ -21,7 +21,7 @@ def main() -> None:
     size = 28 + 2
     ax.set_xticks([(i + 0.5) * size for i in classes], [FASHION_NAMES[i] for i in classes], rotation=35, ha="left")
     ax.xaxis.tick_top()
-    Path(__file__).with_suffix(".png").write_bytes(show.png(ax.figure, dpi=110))
+    ax.figure.savefig(Path(__file__).with_suffix(".png"), dpi=110, bbox_inches="tight")
 
 
 if __name__ == "__main__":
