@@ -2,12 +2,13 @@
 
 import os
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 
 import nbformat
 import pytest
+from nbgrader.apps.api import NbGraderAPI
+from traitlets.config import Config
 
 from minidiff.course.exercise import load_chapter
 
@@ -15,7 +16,10 @@ ROOT = Path(__file__).resolve().parents[2]
 CHAPTERS = sorted(path.stem for path in (ROOT / "solutions").glob("*.py"))
 GRADED = "01_bayes_rule"  # grading runs three notebooks: one chapter is enough
 
-pytestmark = pytest.mark.notebook
+pytestmark = [
+    pytest.mark.notebook,
+    pytest.mark.filterwarnings("ignore:Object of type:sqlalchemy.exc.SAWarning"),  # within nbgrader
+]
 
 
 @pytest.fixture(autouse=True)
@@ -30,26 +34,31 @@ def read(folder, chapter):
     return nbformat.read(ROOT / folder / f"{chapter}.ipynb", as_version=4)
 
 
-def nbgrader(course, *arguments):
-    command = [sys.executable, "-m", "nbgrader", *arguments]
-    environment = {**os.environ, "JUPYTER_CONFIG_DIR": str(course / "config")}
-    done = subprocess.run(command, cwd=course, env=environment, capture_output=True, text=True, timeout=500)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout + done.stderr
+@pytest.fixture
+def api(tmp_path):
+    """nbgrader, at work in an empty course."""
+    config = Config()
+    config.CourseDirectory.root = str(tmp_path)
+    return NbGraderAPI(config=config)
 
 
-def assignment(course, chapter):
-    """Let stock nbgrader make a release from the solution notebook in `course`; returns the release."""
+def done(answer):
+    assert answer["success"], answer["log"]
+
+
+def released(api, chapter):
+    """Let nbgrader make a release from the solution notebook and return it."""
+    course = Path(api.coursedir.root)
     source = course / "source" / chapter
     source.mkdir(parents=True)
     shutil.copy(ROOT / "solutions" / f"{chapter}.ipynb", source)
-    nbgrader(course, "generate_assignment", chapter, "--create")
-    return course / "release" / chapter / f"{chapter}.ipynb"
+    done(api.generate_assignment(chapter, create=True))
+    return nbformat.read(course / "release" / chapter / f"{chapter}.ipynb", as_version=4)
 
 
 @pytest.mark.parametrize("chapter", CHAPTERS)
-def test_stock_nbgrader_makes_the_same_exercises(chapter, tmp_path):
-    release = nbformat.read(assignment(tmp_path, chapter), as_version=4)
+def test_stock_nbgrader_makes_the_same_exercises(chapter, api):
+    release = released(api, chapter)
     ours = read("exercises", chapter)
     assert [cell.source for cell in release.cells] == [cell.source for cell in ours.cells]
     graders = [[cell.metadata.get("nbgrader") for cell in notebook.cells] for notebook in (release, ours)]
@@ -57,10 +66,8 @@ def test_stock_nbgrader_makes_the_same_exercises(chapter, tmp_path):
 
 
 @pytest.mark.slow
-def test_stock_nbgrader_gives_the_marks(tmp_path):
-    from nbgrader.api import Gradebook
-
-    returned = nbformat.read(assignment(tmp_path, GRADED), as_version=4)
+def test_stock_nbgrader_gives_the_marks(api, tmp_path):
+    returned = released(api, GRADED)
     for cell in returned.cells:
         cell.source = cell.source.replace("raise NotImplementedError()", "return None")
     handed_in = {
@@ -72,8 +79,9 @@ def test_stock_nbgrader_gives_the_marks(tmp_path):
         folder = tmp_path / "submitted" / student / GRADED
         folder.mkdir(parents=True)
         nbformat.write(notebook, folder / f"{GRADED}.ipynb")
-    nbgrader(tmp_path, "autograde", GRADED, "--create")
-    with Gradebook(f"sqlite:///{tmp_path / 'gradebook.db'}") as book:
+    for student in handed_in:
+        done(api.autograde(GRADED, student, create=True))
+    with api.gradebook as book:
         scores = {student: book.find_submission(GRADED, student).score for student in handed_in}
         best = book.find_assignment(GRADED).max_score
     assert best == sum(e.points for e in load_chapter(GRADED))
