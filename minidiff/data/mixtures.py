@@ -203,3 +203,15 @@ def lookalikes(std: float = 0.25, dtype: torch.dtype = torch.float64) -> Mixture
     left = torch.tensor([[-1.2, 0.0], [-0.15, 1.5], [-0.15, -1.5]], dtype=dtype)
     means = torch.cat([left, left * torch.tensor([-1.0, 1.0], dtype=dtype)])
     return isotropic(means, std, labels=torch.arange(6) // 3)
+
+
+def decoys(dtype: torch.dtype = torch.float64) -> Mixture:
+    """A 2-D toy: three classes, 88 % of each in a main cloud at radius 1, 12 % in a small one on the opposite side.
+
+    Seen from afar (at much noise) a class lies where its main cloud is; seen closely (at little noise), in both clouds.
+    """
+    angle = math.pi / 2 + torch.arange(3, dtype=dtype) * (2 * math.pi / 3)
+    direction = torch.stack([angle.cos(), angle.sin()], dim=1)
+    std = torch.tensor([0.35] * 3 + [0.2] * 3, dtype=dtype)
+    weights = torch.tensor([0.88] * 3 + [0.12] * 3, dtype=dtype) / 3
+    return isotropic(torch.cat([direction, -1.8 * direction]), std, labels=torch.arange(6) % 3, weights=weights)
