@@ -141,8 +141,8 @@ VELOCITY_LOSS = Exercise(
         "`t_ = expand_like(t, x0)` broadcasts over pictures; the network itself wants t of shape (B,).",
         "x_t = (1 - t_) * x0 + t_ * eps; the target is eps - x0; then `.square().flatten(1).mean(1)`.",
     ),
-    expected="on 20,000 points the best possible conditional network has a loss of 0.653 ± 0.003, and the best "
-    "network that ignores the label 0.766 ± 0.002 (5 seeds): neither is zero.",
+    expected="on 20,000 points the best possible conditional network has a loss of 1.379 ± 0.005, and the best "
+    "network that ignores the label 1.512 ± 0.003 (5 seeds): neither is zero.",
     trap="with t of shape (B,) and square pictures, PyTorch raises no error whenever the batch size equals the width, "
     "and the network still learns something. Test with a batch size that is not one of the picture's sides.",
 )
@@ -252,7 +252,7 @@ X0_AND_EPS = Exercise(
         "σ'·(first) − σ·(second) has no ε left; α·(second) − α'·(first) has no x0 left.",
         "x0 = (σ'·x_t − σ·u)/(α·σ' − α'·σ). The same denominator serves ε.",
     ),
-    expected="a pair of float64 pictures survives the round trip with an error below 1e-12 (worst of 5 seeds: 9e-16).",
+    expected="a pair of float64 pictures survives the round trip with an error below 1e-12 (5 seeds: 8e-16 ± 2e-16).",
     trap="on Linear, the schedule everybody tries first, the determinant is exactly 1 and forgetting it changes "
     "nothing. A formula tried on one schedule has not been tried.",
     rtol=1e-4,
@@ -479,7 +479,8 @@ DDIM_STEP = Exercise(
         "ε̂ = (x_t − α_t·x̂0)/σ_t. Now make the picture that x̂0 and ε̂ would give at time s.",
         "`alpha_s * x0 + sigma_s * (x_t - alpha_t * x0) / sigma_t`",
     ),
-    expected="PLACEHOLDER",
+    expected="16 steps to the three hills end at W1 = 0.056 ± 0.017 from exact samples (5 seeds); two exact samples "
+    "are 0.024 ± 0.005 apart.",
     trap="at s close to t nearly every formula returns something close to x_t, and a long chain of such steps ends "
     "somewhere plausible. Look at the last step: at s = 0 it must return x̂0 and nothing else.",
     rtol=1e-4,
@@ -612,7 +613,7 @@ HEUN_STEP = Exercise(
         "x_s = x_t + (s − t)·slope; second = velocity(x_s, s); now go again from x_t with the mean of both.",
         "If `s == 0`, return x_s before asking a second time; otherwise x_t + (s - t) * (slope + second) / 2.",
     ),
-    expected="PLACEHOLDER",
+    expected="with 64 steps instead of 32 the error falls by a factor 3.80 ± 0.03 (5 seeds); in the limit it is 4.",
     trap="without the end case everything works while you test with steps that stop before t = 0; then the very last "
     "step of the first real trajectory turns every pixel into NaN.",
     rtol=1e-4,
@@ -713,7 +714,8 @@ OBSERVED_ORDER = Exercise(
         "Fit a line to (log calls, log errors) with `np.polyfit(x, y, 1)`, whose first number is the slope.",
         "First keep only `use = errors > 10 * plateau`; then p is minus the slope.",
     ),
-    expected="PLACEHOLDER",
+    expected="above the plateau the fit gives 1.80 ± 0.05, with all points 1.25 ± 0.06 (5 seeds). The order 2 is that "
+    "of small steps; from 16 to 64 calls it is not quite reached.",
     trap="a plot of all points looks fine, and a fitted order of 1.3 for a method of order 2 invites the thought that "
     "theory is optimistic. It is the plateau that bends the line.",
 )
