@@ -1,12 +1,17 @@
-# make lab    install everything and open the course in JupyterLab
-# make test   install everything and run every check, test and notebook
-# The others are parts of these two. `make lab PYTHON=/path/to/python3.12` chooses the Python.
+# make lab         install, and open the course in JupyterLab (PYTHON=/path/to/python3.12 chooses the Python)
+# make test        install, then every check, test and notebook. Its parts:
+#   make check       style, types, layers, and whether the notebooks are built
+#   make system      Chromium and Fashion-MNIST from Debian's packages, where that is possible
+#   make notebooks   every notebook, against its time budget
+#   make fast        the tests of the library that take no time: two minutes
+# make bench       timings side by side with other libraries
+# make clean       remove what the others made, the environment included
 VENV ?= .venv
 PY := $(VENV)/bin/python
 WORKERS ?= 2
 
 # Two test processes with one thread each finish sooner on two cores than two that fight over both.
-PYTEST := OMP_NUM_THREADS=1 $(PY) -m pytest -n $(WORKERS) --dist loadscope
+PYTEST := OMP_NUM_THREADS=1 $(PY) -m pytest -n $(WORKERS) --dist loadscope --no-loadscope-reorder
 NOTEBOOKS := --nbval-lax --nbval-cell-timeout=240 notebooks
 
 .PHONY: help setup lab test fast check system notebooks bench clean
