@@ -647,8 +647,8 @@ BAYES_GAP = Exercise(
     expected="right, with or without a constant: below 1e-15; twice as sure: 0.60 ± 0.01; told t = 0.4 instead of "
     "0.5: 0.51 ± 0.02; a clean one: 2.79 ± 0.08 (5 seeds).",
     trap="the logarithms themselves look like the natural thing to compare. But log p(x) + log p(y|x) − log p(x|y) "
-    "is log p(y), not 0, even for the perfect classifier; only its gradient is 0. (And the prediction: twice as sure is "
-    "exactly as far off as no classifier, as both are wrong by one times the classifier's gradient.)",
+    "is log p(y), not 0, even for the perfect classifier; only its gradient is 0. (And the prediction: twice as sure "
+    "is exactly as far off as no classifier, as both are wrong by one times the classifier's gradient.)",
     atol=1e-9,
 )
 
