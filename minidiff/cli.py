@@ -94,6 +94,10 @@ def add_sample(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
 
 
 def run_sample(args: argparse.Namespace) -> int:
+    import matplotlib
+
+    matplotlib.use("agg")  # a command has no window to show
+    from minidiff.checkpoints import write_whole
     from minidiff.show import grid, png
     from minidiff.systems import fashion
     from minidiff.validate import require
@@ -102,8 +106,9 @@ def run_sample(args: argparse.Namespace) -> int:
     labels = [fashion.label(name) for name in args.labels]
     pictures = fashion.pictures(labels, args.w, args.n, args.steps, args.seed)
     rows = [fashion.FASHION_NAMES[label] for label in labels]
-    figure = grid(pictures, columns=args.n, rows=rows, title=f"w = {args.w:g}").figure
-    args.out.write_bytes(png(figure, dpi=150))
+    axes = grid(pictures, columns=args.n, rows=rows, title=f"w = {args.w:g}")
+    picture = png(axes.get_figure(root=True), dpi=150)
+    write_whole(args.out, lambda temporary: (temporary.write_bytes(picture), None)[1])
     print(f"wrote {args.out}")
     return 0
 
