@@ -76,12 +76,11 @@ def cfg(denoiser: Callable[..., Tensor], cond: Mapping[str, Tensor], null: Mappi
     """
     require(cond.keys() == null.keys(), "null", sorted(null), f"the keys of cond, {sorted(cond)}")
 
-    def rows(value: Tensor, batch: int) -> Tensor:
-        return value.expand(batch) if value.ndim == 0 else value
+    def rows(value: Tensor, x_t: Tensor) -> Tensor:
+        return (value.expand(len(x_t)) if value.ndim == 0 else value).to(x_t.device)
 
     def guided(x_t: Tensor, t: Tensor) -> Tensor:
-        n = len(x_t)
-        both = {k: torch.cat([rows(cond[k], n), rows(null[k], n)]) for k in cond}
+        both = {k: torch.cat([rows(cond[k], x_t), rows(null[k], x_t)]) for k in cond}
         x0, x0_null = denoiser(torch.cat([x_t, x_t]), torch.cat([t, t]) if t.ndim else t, **both).chunk(2)
         return x0 + _weight(w, x_t) * (x0 - x0_null)
 

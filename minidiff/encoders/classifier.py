@@ -20,7 +20,7 @@ class _NoiseAware(nn.Module):
 
     def log_prob(self, x_t: Tensor, t: Tensor, y: Tensor) -> Tensor:
         """log f_φ(y | x_t, t), shape (B,), for labels y of shape (B,) or a scalar."""
-        return F.log_softmax(self(x_t, t), dim=1).gather(1, y.expand(len(x_t))[:, None])[:, 0]
+        return F.log_softmax(self(x_t, t), dim=1).gather(1, y.to(x_t.device).expand(len(x_t))[:, None])[:, 0]
 
     def loss(self, x0: Tensor, t: Tensor, eps: Tensor, y: Tensor) -> Tensor:
         """Cross-entropy on x_t = α·x0 + σ·ε, shape (B,)."""

@@ -88,6 +88,6 @@ def pictures(
     device = next(model.parameters()).device
     y = torch.tensor(list(labels)).repeat_interleave(per_class).to(device)
     noise = randn((len(y), 1, 28, 28), seeded(range(seed, seed + len(y))), device=device)
-    denoise = bind(model, y=y) if w == 0 else cfg(model, {"y": y}, {"y": NULL["y"].to(device)}, w)
+    denoise = bind(model, y=y) if w == 0 else cfg(model, {"y": y}, NULL, w)
     *_, x = sample(denoise, noise, times.linear(steps), dpmpp_2m(model.schedule))
     return x
