@@ -80,17 +80,24 @@ def euler(schedule: Schedule) -> Step:
 
 
 def heun(schedule: Schedule) -> Step:
-    """Heun's method (arXiv 2206.00364, Algorithm 1): the mean of the slopes at both ends. Second order, two calls.
+    """Heun's method (arXiv 2206.00364, Algorithm 1): a DDIM step, then the mean of both ends. Second order, two calls.
 
-    Where σ_s = 0 the slope at s is 0/0, and the step is Euler's.
+    On the ODE dx = x̂0·dα + ε̂·dσ:  x_s = x_t + (α_s − α_t)·(x̂0_t + x̂0_s)/2 + (σ_s − σ_t)·(ε̂_t + ε̂_s)/2, where x̂0_s
+    and ε̂_s are taken at the end of the DDIM step. On Linear that is the mean of the slopes dx/dt, on Karras the paper's
+    mean of the slopes dx/dσ. No rate is needed: those of the DDPM table jump. Where σ_s = 0, ε̂_s is 0/0, and the step
+    is DDIM's.
     """
 
     def step(denoise: Denoise, x_t: Tensor, t: Tensor, s: Tensor, generator: Randomness = None) -> Tensor:
-        slope = _velocity(schedule, denoise(x_t, t), x_t, t)
-        x_s = x_t + (s - t) * slope
-        if schedule(s)[1] == 0:
+        (alpha_t, sigma_t), (alpha_s, sigma_s) = schedule(t), schedule(s)
+        x0 = denoise(x_t, t)
+        eps = (x_t - alpha_t * x0) / sigma_t
+        x_s = alpha_s * x0 + sigma_s * eps
+        if sigma_s == 0:
             return x_s
-        return x_t + (s - t) * (slope + _velocity(schedule, denoise(x_s, s), x_s, s)) / 2
+        x0_s = denoise(x_s, s)
+        eps_s = (x_s - alpha_s * x0_s) / sigma_s
+        return x_t + (alpha_s - alpha_t) * (x0 + x0_s) / 2 + (sigma_s - sigma_t) * (eps + eps_s) / 2
 
     return step
 
