@@ -101,7 +101,7 @@ def test_the_system_step_succeeds_without_apt_and_says_what_it_skipped(root, tmp
     assert "skipped dataset-fashion-mnist: this machine has no apt-get" in done.stdout
 
 
-def test_the_system_step_lays_out_fashion_mnist_as_torchvision_does(root, tmp_path, fashion_mnist_root):
+def test_the_system_step_lays_out_fashion_mnist_as_torchvision_does(root, tmp_path):
     from torchvision.datasets import FashionMNIST
 
     if shutil.which("dpkg") is None or run("dpkg", "-s", "dataset-fashion-mnist", cwd=root).returncode:
