@@ -8,8 +8,9 @@
 # **You will learn** what a score is and why models learn it; why noise is added; Bayes' rule for scores; why it
 # needs a classifier that has seen noise; what the strength $w$ does, and what it does not do.
 #
-# **Budget: 30 s on two CPU cores.** You need calculus, a little probability, and PyTorch. No trained network appears
-# here: the worlds are Gaussian mixtures, whose every score is known exactly, so each claim is checked to many digits.
+# **Budget: 90 s on two CPU cores** (about 20 s on a free machine). You need calculus, a little probability, and
+# PyTorch. No trained network appears here: the worlds are Gaussian mixtures, whose every score is known exactly, so each
+# claim is checked to many digits.
 #
 # [Lecture](../lectures/01_bayes_rule.md) (the derivations) · [exercises](../exercises/01_bayes_rule.ipynb) ·
 # [start page](00_start.ipynb)
@@ -317,7 +318,7 @@ def draw_line(ax: plt.Axes, t: torch.Tensor, w: float, y: int) -> None:
     log_z = (weighted(x).exp() * 0.02).sum().log()  # the points of x are 0.02 apart
     share = ((weighted(x) - log_z + log_py(x, t, y)).exp() * 0.02).sum()
     ax.fill_between(x[:, 0], log_p(x, t).exp(), color="grey", alpha=0.3, linewidth=0)
-    show.hill(lambda x: weighted(x) - log_z, lambda x: slope(weighted, x), ax=ax)
+    show.hill(lambda x: weighted(x) - log_z, lambda x: slope(weighted, x), ax=ax, name=r"p_t(x)\,p(y|x)^w")
     ax.set_title(f"t = {t:.2f}, w = {w:g}: {share:.0%} look like class {y}")
 
 
@@ -340,7 +341,7 @@ def both_worlds(t: float, w: float, y: int) -> plt.Figure:
 explorer = show.explore(
     both_worlds, static=[{"t": 0.7}, {"t": 0.2}, {"t": 0.2, "w": 3.0}],
     t=show.Slider(0.02, 1.0, 0.02, start=0.4, label="noise level t"),
-    w=show.Slider(0.0, 5.0, 0.5, start=1.0, label="strength w"), y=[0, 1, 2],
+    w=show.Slider(0.0, 5.0, 0.5, start=1.0, label="strength w"), y=[2, 1, 0],
 )  # fmt: skip
 
 # %% [markdown]
