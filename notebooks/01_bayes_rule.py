@@ -8,7 +8,7 @@
 # **You will learn** what a score is and why models learn it; why noise is added; Bayes' rule for scores; why it
 # needs a classifier that has seen noise; what the strength $w$ does, and what it does not do.
 #
-# **Budget: 90 s on two CPU cores** (about 20 s on a free machine). You need calculus, a little probability, and
+# **Budget: 90 s on two CPU cores** (about 16 s of CPU time). You need calculus, a little probability, and
 # PyTorch. No trained network appears here: the worlds are Gaussian mixtures, whose every score is known exactly, so each
 # claim is checked to many digits.
 #
