@@ -1,4 +1,4 @@
-"""`minidiff train | sample | build | check`: the commands. Each subcommand is one `add_…` and one `run_…` function."""
+"""`minidiff train | sample | build | check | doctor`: the commands. Each subcommand is one `add_…` and one `run_…` function."""
 
 import argparse
 import sys
@@ -106,18 +106,32 @@ def run_sample(args: argparse.Namespace) -> int:
     labels = [fashion.label(name) for name in args.labels]
     pictures = fashion.pictures(labels, args.w, args.n, args.steps, args.seed)
     rows = [fashion.FASHION_NAMES[label] for label in labels]
-    axes = grid(pictures, columns=args.n, rows=rows, title=f"w = {args.w:g}")
-    picture = png(axes.get_figure(root=True), dpi=150)
+    figure = grid(pictures, columns=args.n, rows=rows, title=f"w = {args.w:g}").get_figure(root=True)
+    assert figure is not None  # grid has just drawn on one
+    picture = png(figure, dpi=150)
     write_whole(args.out, lambda temporary: (temporary.write_bytes(picture), None)[1])
     print(f"wrote {args.out}")
     return 0
+
+
+def add_doctor(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    parser = commands.add_parser("doctor", help="look at this machine: what fits, what does not, what to do about it")
+    parser.set_defaults(run=run_doctor)
+
+
+def run_doctor(args: argparse.Namespace) -> int:
+    from minidiff.course.health import examine
+
+    report = examine()
+    print(report)
+    return 0 if report.ok else 1
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point. Wrong input (`ValueError`) is one line on stderr and exit code 2."""
     parser = argparse.ArgumentParser(prog="minidiff", description="Conditional generation with diffusion models")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for add in (add_train, add_sample, add_build, add_check):
+    for add in (add_train, add_sample, add_build, add_check, add_doctor):
         add(commands)
     args = parser.parse_args(argv)
     try:

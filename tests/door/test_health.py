@@ -80,3 +80,14 @@ def test_data_are_looked_for_where_minidiff_reads_them(monkeypatch, tmp_path):
     folder.mkdir(parents=True)
     (folder / "train-images-idx3-ubyte").touch()
     assert "real pictures" in health.fashion_mnist().seen
+
+
+def test_minidiff_doctor_prints_the_report_and_its_verdict(monkeypatch, capsys):
+    from minidiff.cli import main
+
+    monkeypatch.setattr(health, "examine", lambda: health.Report([health.Finding("disk", "9 GiB free")]))
+    assert main(["doctor"]) == 0
+    assert "ok    disk  9 GiB free" in capsys.readouterr().out
+    monkeypatch.setattr(health, "examine", lambda: health.Report([health.Finding("disk", "full", "make room")]))
+    assert main(["doctor"]) == 1
+    assert "make room" in capsys.readouterr().out
