@@ -1,4 +1,4 @@
-"""`minidiff train | sample | build | check | doctor`: the commands. Each subcommand is one `add_…` and one `run_…` function."""
+"""`minidiff train | sample | build | check | doctor`: each subcommand is one `add_…` and one `run_…` function."""
 
 import argparse
 import sys
