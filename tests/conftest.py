@@ -21,6 +21,12 @@ def missing(what: str) -> None:
     pytest.skip(remedy)
 
 
+@pytest.fixture(autouse=True)
+def _same_numbers_every_time() -> None:
+    """Tests may draw without a generator; what they draw is then the same in every run."""
+    torch.default_generator.manual_seed(0)
+
+
 @pytest.fixture(scope="session")
 def root() -> Path:
     """The repository."""

@@ -1,0 +1,77 @@
+"""Sliders that redraw: what nobody's hand moves in a test run is moved here."""
+
+import struct
+
+import matplotlib.pyplot as plt
+import pytest
+
+from minidiff.show import Explorer, Slider, explore, png
+from minidiff.show.widgets import WIDGET_VIEW
+
+
+def line(w: float, name: str = "up") -> plt.Figure:
+    figure, ax = plt.subplots(figsize=(2, 2))
+    ax.plot([0, 1], [0, w if name == "up" else -w])
+    ax.set_ylim(-10, 10)
+    return figure
+
+
+def size(picture: bytes) -> tuple[int, int]:
+    picture = bytes(picture)  # ipywidgets hands out a memoryview
+    assert picture.startswith(b"\x89PNG")
+    return struct.unpack(">II", picture[16:24])
+
+
+def test_moving_a_control_redraws_and_moving_it_back_restores():
+    explorer = Explorer(line, {"w": Slider(0, 8, 0.5, start=1), "name": ["up", "down"]})
+    first = explorer.picture.value
+    explorer.set(w=3.0)
+    moved = explorer.picture.value
+    assert moved != first
+    assert explorer.values == {"w": 3.0, "name": "up"}
+    explorer.set(name="down")
+    assert explorer.picture.value != moved
+    explorer.set(w=1.0, name="up")
+    assert explorer.picture.value == first
+
+
+def test_figures_are_closed_after_drawing():
+    before = plt.get_fignums()
+    explorer = Explorer(line, {"w": Slider(0, 8, 0.5, start=1)})
+    for w in range(5):
+        explorer.set(w=float(w))
+    assert plt.get_fignums() == before
+
+
+def test_the_output_is_a_widget_and_a_picture_of_all_static_settings(monkeypatch):
+    shown = []
+    monkeypatch.setattr("minidiff.show.widgets.display", lambda bundle, raw: shown.append((bundle, raw)))
+    explorer = explore(line, w=Slider(0, 8, 0.5, start=1), static=[{"w": 0.0}, {"w": 8.0}])
+    ((bundle, raw),) = shown
+    assert raw
+    assert bundle[WIDGET_VIEW]["model_id"] == explorer.box.model_id
+    one, both = size(explorer.picture.value), size(bundle["image/png"])
+    assert both == (one[0], 2 * one[1])
+    assert "w = 1" in bundle["text/plain"]
+
+
+def test_png_closes_the_figure_and_keeps_its_size():
+    figure = line(1.0)
+    assert size(png(figure, dpi=100)) == (200, 200)
+    assert figure.number not in plt.get_fignums()
+
+
+@pytest.mark.parametrize("numbers", [(0, 8, 0.5, 9), (8, 0, 0.5, 8), (0, 8, 0, 1), (1, 1, 0.1, 1)])
+def test_impossible_sliders_are_refused(numbers):
+    with pytest.raises(ValueError, match="Slider: got"):
+        Slider(*numbers)
+
+
+def test_unknown_control_no_control_and_no_choice_are_refused():
+    explorer = Explorer(line, {"w": Slider(0, 8, 0.5, start=1)})
+    with pytest.raises(ValueError, match=r"control: got v, expected one of \['w'\]"):
+        explorer.set(v=1.0)
+    with pytest.raises(ValueError, match="at least one control"):
+        Explorer(line, {})
+    with pytest.raises(ValueError, match="name: got"):
+        Explorer(line, {"w": Slider(0, 8, 0.5, start=1), "name": []})
