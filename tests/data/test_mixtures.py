@@ -1,0 +1,154 @@
+"""Mixtures: every closed form against numerical integration, automatic differentiation or plain counting."""
+
+import pytest
+import torch
+
+from minidiff.data.mixtures import Mixture, gaussian, isotropic, ring, three_modes
+from minidiff.schedules import DDPM, Cosine, Karras, Linear
+
+SCHEDULES = [Linear(), Cosine(), DDPM(), Karras(sigma_max=5.0)]
+TIMES = [0.05, 0.3, 0.7, 0.95]
+F64 = torch.float64
+every_schedule = pytest.mark.parametrize("schedule", SCHEDULES, ids=lambda s: type(s).__name__)
+
+
+def at(t: float) -> torch.Tensor:
+    return torch.tensor(t, dtype=F64)
+
+
+def tilted() -> Mixture:
+    """Two-dimensional, with correlated, unequal components that share labels."""
+    means = torch.tensor([[1.0, 0.5], [-1.0, 0.0], [0.3, -1.2]], dtype=F64)
+    roots = torch.tensor([[[0.6, 0.0], [0.3, 0.2]], [[0.3, 0.0], [-0.2, 0.5]], [[0.2, 0], [0, 0.4]]], dtype=F64)
+    weights = torch.tensor([0.5, 0.2, 0.3], dtype=F64)
+    return Mixture(means, roots @ roots.transpose(1, 2), weights, torch.tensor([0, 1, 0]))
+
+
+@every_schedule
+@pytest.mark.parametrize("t", TIMES)
+@pytest.mark.parametrize("y", [None, 0, 1])
+def test_density_and_denoiser_against_numerical_integration(schedule, t, y):
+    """p_t(x) = ∫ p(x0) N(x; α·x0, σ²) dx0 and E[x0|x], on a fine grid, from the definition alone."""
+    world, (alpha, sigma) = three_modes(), schedule(at(t))
+    grid = torch.linspace(-4, 4, 8001, dtype=F64)
+    prior = torch.zeros_like(grid)
+    rows = [k for k in range(3) if y is None or int(world.labels[k]) == y]
+    for k in rows:
+        mean, std = world.means[k, 0], world.covariances[k, 0, 0].sqrt()
+        prior += world.weights[k] * torch.exp(torch.distributions.Normal(mean, std).log_prob(grid))
+    prior /= world.weights[rows].sum()
+    x = torch.linspace(-1.5, 1.5, 7, dtype=F64)
+    joint = prior * torch.exp(torch.distributions.Normal(alpha * grid, sigma).log_prob(x[:, None]))  # (7, grid)
+    density = torch.trapezoid(joint, grid)
+    mean = torch.trapezoid(joint * grid, grid) / density
+    assert torch.allclose(world.log_prob(x[:, None], at(t), schedule, y).exp(), density, rtol=1e-6)
+    assert torch.allclose(world.denoise(x[:, None], at(t), schedule, y)[:, 0], mean, atol=1e-6)
+
+
+@every_schedule
+@pytest.mark.parametrize("y", [None, 0, 1])
+def test_score_is_the_gradient_and_tweedie_holds(schedule, y):
+    world = tilted()
+    x = torch.randn(20, 2, dtype=F64).requires_grad_()
+    t = torch.rand(20, dtype=F64) * 0.98 + 0.01
+    (gradient,) = torch.autograd.grad(world.log_prob(x, t, schedule, y).sum(), x)
+    score = world.score(x, t, schedule, y)
+    assert torch.allclose(score, gradient, rtol=1e-9, atol=1e-9)
+    alpha, sigma = (v[:, None] for v in schedule(t))
+    assert torch.allclose((alpha * world.denoise(x, t, schedule, y) - x) / sigma**2, score, rtol=1e-8, atol=1e-8)
+    assert not torch.allclose(world.score(x, t, schedule, 1 - y if y is not None else 0), score, atol=1e-3)
+
+
+@every_schedule
+def test_labels_follow_bayes_and_sum_to_one(schedule):
+    world, x, t = tilted(), torch.randn(20, 2, dtype=F64), at(0.4)
+    posterior = world.posterior_label(x, t, schedule)
+    assert torch.allclose(posterior.sum(1), torch.ones(20, dtype=F64))
+    joint = torch.stack([world.log_prob(x, t, schedule, y).exp() * p for y, p in ((0, 0.8), (1, 0.2))], dim=1)
+    assert torch.allclose(posterior, joint / joint.sum(1, keepdim=True), atol=1e-12)
+    for y in (0, 1):
+        assert torch.allclose(world.log_prob_label(x, t, schedule, y).exp(), posterior[:, y], atol=1e-12)
+
+
+def test_samples_have_the_mixture_s_moments_and_labels():
+    world = tilted()
+    x, y = world.sample(200_000, torch.Generator().manual_seed(0))
+    assert float((y == 0).double().mean()) == pytest.approx(0.8, abs=0.004)
+    mean = (world.weights[:, None] * world.means).sum(0)
+    assert torch.allclose(x.mean(0), mean, atol=0.01)
+    second = world.covariances + world.means[:, :, None] * world.means[:, None, :]
+    expected = (world.weights[:, None, None] * second).sum(0) - mean[:, None] * mean
+    assert torch.allclose(torch.cov(x.T), expected, atol=0.015)
+    assert torch.allclose(torch.cov(x[y == 1].T), world.covariances[1], atol=0.01)
+
+
+def test_mixed_labels_in_one_batch_and_minus_one_for_none():
+    world, schedule, t = tilted(), Linear(), at(0.5)
+    x, y = torch.randn(3, 2, dtype=F64), torch.tensor([0, 1, -1])
+    together = world.denoise(x, t, schedule, y)
+    alone = [world.denoise(x[i : i + 1], t, schedule, each) for i, each in enumerate((0, 1, None))]
+    assert torch.allclose(together, torch.cat(alone), atol=1e-12)
+
+
+def test_the_ends_of_time():
+    world, x = tilted(), torch.randn(6, 2, dtype=F64)
+    assert torch.allclose(world.denoise(x, at(0.0), Linear()), x, atol=1e-9)  # no noise: what you see is it
+    mean = (world.weights[:, None] * world.means).sum(0)
+    assert torch.allclose(world.denoise(x, at(1.0), Linear()), mean.expand(6, 2), atol=1e-12)  # only noise: the mean
+    prior = world.posterior_label(x, at(1.0), Linear())
+    assert torch.allclose(prior, torch.tensor([0.8, 0.2], dtype=F64).expand(6, 2), atol=1e-12)
+
+
+def test_of_class_and_presets():
+    world = tilted()
+    x, t = torch.randn(5, 2, dtype=F64), at(0.3)
+    assert torch.allclose(world.of_class(0).log_prob(x, t, Linear()), world.log_prob(x, t, Linear(), 0))
+    assert ring(n=6, n_classes=3).n_classes == 3
+    assert float(ring(radius=2.0).means.norm(dim=1).std()) < 1e-12
+    one = gaussian(torch.zeros(2, dtype=F64), 4 * torch.eye(2, dtype=F64))
+    assert torch.allclose(one.score(x, at(0.0), Linear()), -x / 4)
+    assert torch.equal(isotropic(torch.zeros(2, 3), 0.5).covariances[1], 0.25 * torch.eye(3))
+
+
+def test_float32_and_batches_of_one():
+    world, t = tilted(), torch.tensor([0.3])
+    x = torch.randn(1, 2)
+    exact = world.denoise(x.double(), t.double(), Linear(), 0)
+    assert world.denoise(x, t, Linear(), 0).dtype == torch.float32
+    assert torch.allclose(world.denoise(x, t, Linear(), 0).double(), exact, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"means": torch.zeros(3, dtype=F64)}, r"means: got float64 tensor of shape \(3,\)"),
+        ({"means": torch.full((3, 2), torch.nan, dtype=F64)}, "means: got 6 values that are NaN"),
+        ({"covariances": torch.zeros(3, 2, dtype=F64)}, "covariances: got"),
+        ({"covariances": -torch.eye(2, dtype=F64).expand(3, 2, 2)}, "covariances: got a negative eigenvalue"),
+        ({"weights": torch.tensor([0.5, 0.5, 0.5], dtype=F64)}, r"weights: got \[0.5, 0.5, 0.5\]"),
+        ({"weights": torch.tensor([1.5, -0.5, 0.0], dtype=F64)}, "weights: got"),
+        ({"labels": torch.tensor([0, 2, 2])}, r"labels: got \[0, 2\]"),
+        ({"labels": torch.tensor([0.0, 1.0, 1.0])}, "labels: got float32"),
+    ],
+)
+def test_impossible_mixtures_are_named(change, message):
+    world = tilted()
+    parts = {k: getattr(world, k) for k in ("means", "covariances", "weights", "labels")}
+    with pytest.raises(ValueError, match=message):
+        Mixture(**{**parts, **change})
+
+
+def test_bad_arguments_are_named():
+    world, x, t = tilted(), torch.zeros(4, 2, dtype=F64), at(0.5)
+    with pytest.raises(ValueError, match=r"x_t: got float64 tensor of shape \(4, 3\), expected shape \(B, 2\)"):
+        world.score(torch.zeros(4, 3, dtype=F64), t, Linear())
+    with pytest.raises(ValueError, match=r"t: got values from 1\.5"):
+        world.score(x, at(1.5), Linear())
+    with pytest.raises(ValueError, match="y: got int 2"):
+        world.score(x, t, Linear(), 2)
+    with pytest.raises(ValueError, match=r"y: got int64 tensor of shape \(3,\)"):
+        world.score(x, t, Linear(), torch.zeros(3, dtype=torch.int64))
+    with pytest.raises(ValueError, match=r"y: got .*, expected labels 0 … 1"):
+        world.log_prob_label(x, t, Linear(), torch.tensor([-1, 0, 0, 0]))
+    with pytest.raises(ValueError, match="y: got 7"):
+        world.of_class(7)

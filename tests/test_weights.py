@@ -1,0 +1,134 @@
+"""Shipped weights: the manifest tells the truth; a changed, cut-off or missing file is refused with a clear error."""
+
+import hashlib
+import json
+
+import pytest
+import torch
+from torch import nn
+
+from minidiff.weights import FOLDER, curve, load_weights, manifest, save_curve, save_weights
+
+FIELDS = {
+    "sha256",
+    "bytes",
+    "command",
+    "steps",
+    "seconds",
+    "hardware",
+    "parameters",
+    "seed",
+    "trained",
+    "torch",
+    "scores",
+}
+MB = 2**20
+
+
+@pytest.fixture
+def shipped(tmp_path):
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4))
+    save_weights("small", model, {"steps": 7}, tmp_path)
+    return tmp_path, model
+
+
+def test_round_trip_in_half_precision(shipped):
+    folder, model = shipped
+    loaded = load_weights("small", folder)
+    for name, value in model.state_dict().items():
+        assert loaded[name].dtype == (torch.float32 if value.is_floating_point() else value.dtype)
+        assert torch.allclose(loaded[name].float(), value.float(), rtol=1e-3, atol=1e-7)
+    assert manifest(folder)["small"]["steps"] == 7
+    model.load_state_dict(loaded)
+
+
+def test_a_second_file_leaves_the_first_entry(shipped):
+    folder, _ = shipped
+    save_weights("other", nn.Linear(1, 1), {}, folder)
+    assert sorted(manifest(folder)) == ["other", "small"]
+    assert load_weights("small", folder)
+
+
+@pytest.mark.parametrize("damage", ["one bit", "cut off", "empty", "missing"])
+def test_damaged_files_are_refused(shipped, damage):
+    folder, _ = shipped
+    path = folder / "small.safetensors"
+    data = bytearray(path.read_bytes())
+    if damage == "missing":
+        path.unlink()
+    elif damage == "one bit":
+        data[-1] ^= 1
+        path.write_bytes(data)
+    else:
+        path.write_bytes(data[: len(data) // 2] if damage == "cut off" else b"")
+    with pytest.raises(ValueError, match="name: got 'small'"):
+        load_weights("small", folder)
+
+
+def test_even_with_a_forged_hash_a_cut_off_file_is_a_clear_error(shipped):
+    folder, _ = shipped
+    path = folder / "small.safetensors"
+    path.write_bytes(path.read_bytes()[:-5])
+    entries = manifest(folder)
+    entries["small"]["sha256"] = hashlib.sha256(path.read_bytes()).hexdigest()
+    (folder / "manifest.json").write_text(json.dumps(entries))
+    with pytest.raises(ValueError, match="cut off or not safetensors"):
+        load_weights("small", folder)
+
+
+def test_unknown_names_get_a_suggestion(shipped):
+    folder, _ = shipped
+    with pytest.raises(ValueError, match=r"name: got 'smal', expected one of \['small'\]; did you mean 'small'"):
+        load_weights("smal", folder)
+    with pytest.raises(ValueError, match=r"expected one of \[\]"):
+        load_weights("small", folder / "nowhere")
+
+
+def test_a_write_that_fails_leaves_what_was_there(shipped, monkeypatch):
+    folder, _ = shipped
+    before = (folder / "small.safetensors").read_bytes()
+
+    def half(tensors, path, metadata=None):
+        path.write_bytes(b"half a fi")
+        raise OSError("disk full")
+
+    monkeypatch.setattr("minidiff.checkpoints.save_file", half)
+    with pytest.raises(OSError, match="disk full"):
+        save_weights("small", nn.Linear(9, 9), {}, folder)
+    assert (folder / "small.safetensors").read_bytes() == before
+    assert load_weights("small", folder)
+    assert not list(folder.glob(".*.tmp"))
+
+
+def test_curve_keeps_the_mean_loss(tmp_path):
+    rows = [f"{i},{loss},0.1,{i}" for i, loss in enumerate(range(1000, 0, -1), start=1)]
+    (tmp_path / "log.csv").write_text("\n".join(["step,loss,lr,seconds", *rows]) + "\n")
+    save_curve("line", tmp_path / "log.csv", tmp_path, rows=100)
+    steps, losses = curve("line", tmp_path)
+    assert steps == list(range(10, 1001, 10))
+    assert losses[0] == pytest.approx(995.5)
+    assert sum(losses) / 100 == pytest.approx(500.5)
+    with pytest.raises(ValueError, match=r"name: got 'circle', expected one of \['line', 'log'\]"):
+        curve("circle", tmp_path)
+
+
+@pytest.mark.parametrize("name", sorted(manifest()))
+def test_the_manifest_vouches_for_every_shipped_file(name):
+    entry = manifest()[name]
+    assert entry.keys() >= FIELDS
+    data = (FOLDER / f"{name}.safetensors").read_bytes()
+    assert hashlib.sha256(data).hexdigest() == entry["sha256"]
+    assert len(data) == entry["bytes"] <= 3 * MB
+    assert entry["command"] == f"minidiff train {name}"
+    assert entry["steps"] > 0
+    assert entry["seconds"] > 0
+    assert entry["scores"]
+    assert all(bool(torch.isfinite(v).all()) for v in load_weights(name).values())
+    assert curve(name)[0][-1] == entry["steps"]
+
+
+def test_all_weights_together_stay_small_and_listed():
+    files = sorted(path.stem for path in FOLDER.glob("*.safetensors"))
+    assert files == sorted(manifest())
+    assert sum(entry["bytes"] for entry in manifest().values()) <= 30 * MB
