@@ -72,6 +72,7 @@ def test_without_a_python_setup_says_what_to_install(clone):
     assert not (clone / ".venv").exists()
 
 
+@pytest.mark.slow
 def test_setup_passes_over_a_python_that_does_not_run(clone):
     """Version managers leave such names on the PATH."""
     broken = clone / "bin" / "python3.14"

@@ -60,6 +60,7 @@ def test_root_is_allowed_and_the_start_page_is_there(open_lab, root):
     assert (root / open_lab.START).is_file()
 
 
+@pytest.mark.slow
 def test_the_start_page_is_served_at_the_printed_address(root, tmp_path):
     """The very command of `make lab`, with JupyterLab's own folders out of the way."""
     places = {f"JUPYTER_{name}_DIR": str(tmp_path / name) for name in ("CONFIG", "DATA", "RUNTIME")}
