@@ -239,7 +239,8 @@ NOISE_AWARE_LOSS = Exercise(
         "x_t = α(t)·x0 + σ(t)·ε; then the ordinary loss of a classifier, −log f(y|x_t, t), kept per picture.",
         '`schedule.add_noise(x0, eps, t)` and `F.cross_entropy(logits, y, reduction="none")`.',
     ),
-    expected="at t = 0.6 on `decoys`: the exact p(y|x_t) has the loss EXPECT-2.",
+    expected="at t = 0.6 on `decoys` the exact p(y|x_t) has the loss 1.004 ± 0.005 (5 seeds), knowing nothing log 3 = "
+    "1.099, and the exact classifier of clean points 3.18 ± 0.05.",
     trap="a classifier trained on clean data has an excellent loss on clean data. The number says nothing about the "
     "noisy points where guidance asks it.",
 )
@@ -286,7 +287,7 @@ GUIDED_X0 = Exercise(
             "division-by-zero",
             lambda x0, gradient, alpha, sigma, w: x0 + w * sigma**2 / alpha * gradient,
             "Your formula is right, but at t = 1 it divides by α = 0 and fills the picture with infinities or NaN. "
-            "Pure noise says nothing about y, so the true gradient is zero there: return x0 as it is.",
+            "0·∞ has a limit there, but the gradient alone does not hold it: return x0 as it is.",
         ),
         Mistake(
             "eps-shift",
@@ -333,7 +334,8 @@ GUIDED_X0 = Exercise(
         "Put the first into the second: the x_t part stays, and −σ/α · (−w·σ·∇log f) is left. What happens at α = 0?",
         "`x0 + w * sigma**2 / alpha * gradient`, except where `alpha == 0`: there, `x0`.",
     ),
-    expected="at w = 1, with the exact gradient, the guided guess equals E[x0|x_t, y] to 1e-9 at every t from 0 to 1.",
+    expected="at w = 1, with the exact gradient, the guided guess equals E[x0|x_t, y] to 1e-12 at every t up to 0.99; "
+    "at t = 1 it is off by 0.66, the length of E[x0|y] − E[x0].",
     trap="for σ = 1 and α = 1 every version agrees, and near t = 0 they all shift by next to nothing. A missing "
     "factor shows in the middle; a missing case only at the very first step, as a picture full of NaN.",
 )
@@ -420,7 +422,7 @@ ALGORITHM_1_STEP = Exercise(
         "The mean is μ + w·Σ·g, the covariance is still Σ. How do you make a draw from N(m, Σ) out of standard noise?",
         "`mean + w * variance * gradient` is the mean; add `variance.sqrt() * noise`.",
     ),
-    expected="EXPECT-4",
+    expected="with 200 steps on `three_modes` and y = 0: W1 = 0.012 ± 0.004 at w = 1 (5 seeds; floor 0.008 ± 0.002).",
     trap="at Σ = 1 the variance and its root are the same number, and at w = 1 it does not matter what w multiplies.",
 )
 
@@ -503,14 +505,15 @@ ALGORITHM_2 = Exercise(
         Mistake(
             "guess-not-guided",
             _journey(_plain, _right),
-            "You guided the noise that is put back, but computed x̂0 from the unguided ε. At the last step, where no "
-            "noise is put back, your guidance vanishes. Use ε̂ in both places, as the algorithm's last line does.",
+            "You guided the noise that is put back, but computed x̂0 from the unguided ε. Then α·x̂0 + σ·ε̂ is no longer "
+            "x_t, and every step adds a jump, however small the step: with 200 steps the samples fly away. Use ε̂ in "
+            "both places.",
         ),
         Mistake(
             "noise-not-guided",
             _journey(_right, _plain),
-            "You computed x̂0 from the guided ε̂ but put the unguided ε back. Then α·x̂0 + σ·ε is no longer x_t: the two "
-            "guesses must belong together. Use ε̂ in both places.",
+            "You computed x̂0 from the guided ε̂ but put the unguided ε back. Then α·x̂0 + σ·ε is no longer x_t, and "
+            "every step adds a jump: with many steps all samples end on one spot. Use ε̂ in both places.",
         ),
         Mistake(
             "alpha-for-sigma",
@@ -548,9 +551,10 @@ ALGORITHM_2 = Exercise(
         "ε̂ = ε − σ_t·w·∇log f, then x̂0 = (x − σ_t·ε̂)/α_t. Everything so far belongs to level t.",
         "`x = alpha_s * x0 + sigma_s * eps`, with `alpha_s, sigma_s = schedule(s)` and the *guided* eps.",
     ),
-    expected="EXPECT-5",
-    trap="guiding only one of the two places gives samples that look guided, and with many small steps they are not "
-    "far off: only a comparison with the exact distribution, or with one big step, tells.",
+    expected="with 200 steps on `three_modes` and y = 1: W1 = 0.008 ± 0.003 at w = 1 (5 seeds; floor 0.005 ± 0.001); "
+    "at w = 3 the variance is 0.00006, where p(x|y) has 0.0225.",
+    trap="with the unguided ε put back, every sample still lands in class y, and a judge of classes is delighted. "
+    "Only a distance between distributions shows that with 200 steps they have all become the same sample.",
 )
 
 
@@ -675,7 +679,7 @@ MEAN_COSINE = Exercise(
         "Then a weighted average: Σ weight·cosine / Σ weight, where the weight is ‖exact‖.",
         "`F.cosine_similarity(got.flatten(1), exact.flatten(1), dim=1)` and `exact.flatten(1).norm(dim=1)`.",
     ),
-    expected="EXPECT-6",
+    expected="the exact *clean* classifier of `decoys`, asked at t = 0.9, has the mean cosine 0.634 ± 0.007 (5 seeds).",
     trap="the plain mean is the same number wherever all arrows are about equally long, and the cosine of one long "
     "vector is the same wherever the learned lengths are right as well.",
 )
