@@ -20,7 +20,7 @@ SCHEDULES = {
     "karras-short": Karras(0.01, 10.0, 3.0),
 }
 every = pytest.mark.parametrize("schedule", SCHEDULES.values(), ids=SCHEDULES)
-VARIANCE_PRESERVING = pytest.mark.parametrize("schedule", [Cosine(), DDPM(), DDPM(10, 1e-3, 0.3)], ids=str)
+VARIANCE_PRESERVING = pytest.mark.parametrize("schedule", [Cosine(), DDPM(), DDPM(10, 1e-3, 0.3)])
 
 
 def rate_error(schedule: Schedule, t: torch.Tensor) -> float:
