@@ -136,6 +136,25 @@ def test_ddim_is_euler_on_the_line_and_nowhere_else():
     assert gap(Cosine()) > 0.01
 
 
+def errors_against_calls(step, calls_per_step: int, end: float, work: tuple[int, ...]) -> list[float]:
+    """Mean distance to the end point of 400 steps of Heun, on the straight path of the ring."""
+    denoise, noise = bind(WORLD.denoiser(Linear()), y=0), randn((100, 2), seeded(15), FLOAT64)
+    grid = lambda steps: times.linear(steps, start=1 - end, end=end)
+    *_, reference = sample(denoise, noise, grid(400), heun(Linear()))
+    ends = [list(sample(denoise, noise, grid(n // calls_per_step), step))[-1] for n in work]
+    return [float((x - reference).norm(dim=1).mean()) for x in ends]
+
+
+def test_orders_between_the_ends_and_what_the_last_step_costs():
+    order = lambda errors: math.log2(errors[0] / errors[-1]) / (len(errors) - 1)
+    inner = lambda step, calls: order(errors_against_calls(step, calls, 0.02, (16, 32, 64, 128)))
+    assert abs(inner(euler(Linear()), 1) - 1) < 0.1
+    assert inner(heun(Linear()), 2) > 1.6
+    assert inner(dpmpp_2m(Linear()), 1) > 1.6
+    # All the way to t = 0, DPM++ 2M falls behind between 32 and 128 calls: its last step is of first order.
+    assert order(errors_against_calls(dpmpp_2m(Linear()), 1, 0.0, (32, 64, 128))) < 1.3
+
+
 def eight_calls(schedule: Schedule, step, steps: int = 8) -> float:
     """Mean W1 to exact samples of the three hills, three seeds, with the exact denoiser."""
     distances = []
