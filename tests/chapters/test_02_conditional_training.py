@@ -202,21 +202,3 @@ def test_the_network_learns_the_exact_conditional_noise():
     none = torch.full_like(y, WORLD.n_classes)
     assert error_to(model, none, None, x_t, t) < 0.12  # the label dropped: the marginal (15 % of the training) ...
     assert error_to(model, none, y, x_t, t) > 0.3  # ... and not the conditional
-
-
-@pytest.mark.slow
-def test_trained_on_shuffled_labels_the_network_draws_the_marginal():
-    def shuffled(generator):
-        batch = WORLD.draw(512)(generator)
-        return {**batch, "y": batch["y"][torch.randperm(512, generator=generator)]}
-
-    model, honest = trained(shuffled, 600), trained(WORLD.draw(512), 600)
-    noise, class_0 = randn((1000, 2), seeded(13)), WORLD.of_class(0).sample(1000, seeded(14))[0]
-
-    def drawn(model: Denoiser) -> Tensor:
-        *_, x = sample(bind(model, y=torch.tensor(0)), noise, times.linear(32), heun(model.schedule))
-        return x.double()
-
-    assert w1(drawn(honest), class_0) < 0.2
-    assert w1(drawn(model), class_0) > 0.3
-    assert w1(drawn(model), WORLD.sample(1000, seeded(14))[0]) < 0.2
