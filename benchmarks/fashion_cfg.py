@@ -91,15 +91,22 @@ def measure(per_class: int, seeds: int, done: list[dict]) -> Iterator[dict]:
             yield {**key, **facts(pictures(y, seed, w, low, high), y, real)}
 
 
-def correlations(rows: list[dict]) -> dict[str, list[float]]:
-    """Spearman's rank correlation of each fact with w, over the rows without an interval, one value per seed."""
-    whole = [row for row in rows if (row["low"], row["high"]) == (0.0, 1.0)]
+def correlations(rows: list[dict], lowest: float) -> dict[str, list[float]]:
+    """Spearman's rank correlation of each fact with w, for w ≥ lowest and no interval, one value per seed."""
+    whole = [row for row in rows if (row["low"], row["high"]) == (0.0, 1.0) and row["w"] >= lowest]
     found: dict[str, list[float]] = {}
     for name in ("accuracy", "diversity", "recall", "precision", "saturation", "white", "out_of_range", "contrast"):
         for seed in sorted({row["seed"] for row in whole}):
             column = [(row["w"], row[name]) for row in whole if row["seed"] == seed]
-            found.setdefault(name, []).append(round(float(spearmanr(*zip(*column)).statistic), 3))
+            if len(column) > 1:
+                found.setdefault(name, []).append(round(float(spearmanr(*zip(*column)).statistic), 3))
     return found
+
+
+def save(about: dict, rows: list[dict]) -> None:
+    ranks = {"w >= 0": correlations(rows, 0.0), "w >= -1": correlations(rows, -1.0)}
+    RESULTS.parent.mkdir(exist_ok=True)
+    RESULTS.write_text(json.dumps({**about, "rank_correlation_with_w": ranks, "rows": rows}, indent=1) + "\n")
 
 
 def main() -> None:
@@ -118,9 +125,9 @@ def main() -> None:
         print(row, flush=True)
         rows.append(row)
         if final:
-            result = {**about, "rank_correlation_with_w": correlations(rows), "rows": rows}
-            RESULTS.parent.mkdir(exist_ok=True)
-            RESULTS.write_text(json.dumps(result, indent=1) + "\n")
+            save(about, rows)
+    if final:
+        save(about, rows)
 
 
 if __name__ == "__main__":

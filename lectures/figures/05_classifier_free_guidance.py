@@ -59,20 +59,19 @@ def tilted() -> None:
     plain = bind(EXACT, y=0)
     guided = extrapolate(plain, bind(EXACT), 3.0)
     figure, axes = show.panels(1, 3, size=(2.9, 2.9))
-    axes[0].contourf(line, line, density.reshape(241, 241), levels=12, cmap="Blues")
-    axes[0].set(aspect="equal", xlabel="$x_1$", ylabel="$x_2$", title=f"tilted density: {far:.2f} in lookalikes")
+    levels = torch.linspace(0.02, 1.0, 12) * float(density.max())
+    axes[0].contourf(line, line, density.reshape(241, 241), levels=levels, cmap="Blues", extend="max")
+    axes[0].set(aspect="equal", xlabel="$x_1$", ylabel="$x_2$", title=f"tilted density: {far:.2f}")
     for ax, denoise, name in (
         (axes[1], guided, "guided"),
-        (axes[2], within(guided, plain, 0.0, 0.3), "only for t ≤ 0.3"),
+        (axes[2], within(guided, plain, 0.0, 0.3), "for t ≤ 0.3 only"),
     ):
         x = generate(denoise)
-        show.points(
-            x, ax=ax, size=3, title=f"{name}: {float((x[:, 1].abs() > 0.75).double().mean()):.2f} in lookalikes"
-        )
+        show.points(x, ax=ax, size=3, title=f"{name}: {float((x[:, 1].abs() > 0.75).double().mean()):.2f}")
     for ax in axes:
         ax.set(xlim=(-2.4, 2.4), ylim=(-2.4, 2.4))
     figure.suptitle(
-        "Class 0 at w = 3 (0.67 of its data are in lookalike clouds): guidance empties them beyond the tilted density"
+        "Guidance empties lookalike clouds beyond the tilted density\n(class 0, w = 3; share in them, data: 0.67)"
     )
     save(figure, "tilted")
 

@@ -91,7 +91,7 @@ COMBINE = Exercise(
         "The line through both is cond + w·(cond − null). Now look at the shapes: w is (B,), cond is (B, …).",
         "`w.reshape(-1, *[1] * (cond.ndim - 1))` has one strength per picture and broadcasts over the rest.",
     ),
-    expected="TODO-COMBINE",
+    expected="of 500 guided points 1.000 ± 0.000 (5 seeds) are judged class 0 at w = 3, and 0.81 ± 0.02 at w = 0.",
     trap="null + w·(cond − null) is what most libraries compute, under the name guidance_scale: same formula, w "
     "shifted by one. And a strength along the wrong axis raises no error when there are as many pictures as columns.",
 )
@@ -183,7 +183,7 @@ DROP = Exercise(
         "`torch.rand(len(y), generator=generator) < p` is true for a share p of the pictures.",
         "`torch.where(mask, null, y)` takes `null` where the mask is true, and leaves `y` itself untouched.",
     ),
-    expected="of 6,000 labels a share of 0.150 ± 0.005 (5 seeds) is dropped at p = 0.15, in each class alike.",
+    expected="of the 2,000 labels of each class a share of 0.151 ± 0.008 (5 seeds) is dropped at p = 0.15.",
     trap="one coin per batch, or the first rows of each batch, drop the right share on average, so the loss curve "
     "looks healthy; what suffers is the null branch, which you only look at when you guide.",
 )
@@ -347,7 +347,7 @@ VARIANCES = Exercise(
         "dx/du = x/2·((1 + w)/(c + u) − w/(d + u)); integrate d log x.",
         "log x² = (1 + w)·log(c + u) − w·log(d + u) + constant. Take u → ∞, where x² ≈ u, and u = 0.",
     ),
-    expected="for c = 1, d = 2, w = 2 the sampler gives 0.250 ± 0.005 (5 seeds of 20,000 points): the ODE's 1/4, "
+    expected="for c = 1, d = 2, w = 2 the sampler gives 0.252 ± 0.005 (5 seeds of 20,000 points): the ODE's 1/4, "
     "not the tilted density's 1/2.",
     trap="at w = 0 and w = −1, the two values everybody checks, the ODE's answer and the tilted density agree. "
     "They part at every other w, because noising and tilting do not commute.",
@@ -477,7 +477,8 @@ INTERVAL = Exercise(
         "Outside: `model(x_t, t, y=y)` and nothing else. Inside: both branches, combined with w.",
         "`if low <= float(t) <= high:` … Beware of evaluating the null branch before this line.",
     ),
-    expected="TODO-INTERVAL",
+    expected="w = 3 for t ≤ 0.4 gives accuracy 0.995 ± 0.003 with 0.56 ± 0.02 of the points in the lookalike clouds; "
+    "guided everywhere only 0.23 ± 0.03 are there (5 seeds).",
     trap="evaluating both branches everywhere gives the right points, so no picture tells you; only the clock does.",
 )
 
@@ -580,7 +581,7 @@ RECALL = Exercise(
         "`radius = torch.cdist(fake, fake).sort(1).values[:, k]`; a real point counts if its distance to any fake is "
         "at most that fake's radius.",
     ),
-    expected="TODO-RECALL",
+    expected="recall is 0.970 ± 0.007 at w = 0, 0.53 ± 0.02 at w = 3 and 0.21 ± 0.03 at w = 7 (5 seeds of 500 points).",
     trap="precision and recall are the same function with the arguments exchanged, and for a good sampler they are the "
     "same number. Guidance pulls them apart: precision stays, recall falls.",
 )
