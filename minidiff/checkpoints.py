@@ -38,7 +38,8 @@ def write_whole(path: Path, write: Callable[[Path], None]) -> None:
 
 def save_tensors(path: Path, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
     """Write tensors and a dict of JSON facts to one safetensors file, whole or not at all."""
-    flat = {k: v.detach().to("cpu").contiguous() for k, v in tensors.items()}
+    # safetensors refuses tensors that share memory (tied weights): each gets its own copy.
+    flat = {k: v.detach().to("cpu", copy=True).contiguous() for k, v in tensors.items()}
     write_whole(path, lambda temporary: save_file(flat, temporary, metadata={"facts": json.dumps(facts)}))
 
 
@@ -117,8 +118,7 @@ class Run:
         tensors |= {f"ema.{k}": v for k, v in self.average.state_dict().items()}
         for index, state in self.optimizer.state_dict()["state"].items():
             tensors |= {f"optimizer.{index}.{k}": torch.as_tensor(v) for k, v in state.items()}
-        # safetensors refuses tensors that share memory (tied weights): each gets its own copy.
-        return {k: v.detach().cpu().clone() for k, v in tensors.items()}
+        return tensors
 
     def resume(self) -> tuple[int, float]:
         """Load the checkpoint, if any; returns (steps done, seconds spent). `ValueError` if it is another run's."""

@@ -172,7 +172,9 @@ def fit(
     (same machine, same number of threads and processes); a finished run yields its end once more, with loss nan.
     Under `torchrun` each process takes its share of every batch.
 
-    Raises `ValueError` for unusable arguments and for a loss that is not finite (the last checkpoint stays).
+    Raises `ValueError` for unusable arguments, for a loss that is not finite (the last checkpoint stays), and for a
+    checkpoint that was made with another seed, steps, lr, ema, clip, kind of optimizer or model. Whether `draw` and
+    `lr_at` are the same is not looked at.
     """
     require(
         callable(getattr(model, "loss", None)),
@@ -193,9 +195,8 @@ def _fit(model, draw, steps, lr, make_optimizer, lr_at, decay, clip, seed, path,
         net = DistributedDataParallel(net, device_ids=[device.index] if device.type == "cuda" else None)
     ema = EMA(model, decay)  # after DistributedDataParallel has given every process the same weights
     optimizer = make_optimizer(model.parameters(), lr=lr)
-    run = checkpoints.Run(
-        path, model, ema.module, optimizer, {"seed": seed, "steps": steps, "lr": lr}, writes=rank == 0
-    )
+    recipe = {"seed": seed, "steps": steps, "lr": lr, "ema": decay, "clip": clip, "optimizer": type(optimizer).__name__}
+    run = checkpoints.Run(path, model, ema.module, optimizer, recipe, writes=rank == 0)
     first, seconds = run.resume()
     began = time.monotonic() - seconds
     if first == steps:
