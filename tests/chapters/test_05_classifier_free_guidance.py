@@ -58,6 +58,14 @@ def in_lookalikes(x: Tensor) -> float:
     return float((x[:, 1].abs() > 0.75).double().mean())
 
 
+def test_lookalikes_have_one_typical_component_per_class_and_two_that_could_be_either():
+    own = WORLD.posterior_label(WORLD.means, CLEAN, LINEAR)[torch.arange(6), WORLD.labels]
+    assert WORLD.labels.tolist() == [0, 0, 0, 1, 1, 1]
+    assert torch.equal(WORLD.means[3:], WORLD.means[:3] * torch.tensor([-1.0, 1.0], dtype=torch.float64))
+    assert float(own[[0, 3]].min()) > 0.999
+    assert float(own[[1, 2, 4, 5]].max()) < 0.7
+
+
 # 1. the implicit classifier
 
 
