@@ -114,9 +114,18 @@ def few_calls(ax: Axes) -> None:
     ):  # fmt: skip
         *_, end = sample(bind(line.denoiser(path)), noise, times.linear(8), step, seeded(1))
         ax.hist(
-            end[:, 0].numpy(), 80, (-2.2, 2.2), density=True, histtype="step", color=colour, linewidth=1.5, label=name
+            end[:, 0].numpy(),
+            80,
+            range=(-2.2, 2.2),
+            density=True,
+            histtype="step",
+            color=colour,
+            linewidth=1.5,
+            label=name,
         )
-    ax.set(xlabel="$x$", ylabel="density", ylim=(0, 1.5), title="After 8 calls (grey: exact) DDPM still fills the valleys")
+    ax.set(
+        xlabel="$x$", ylabel="density", ylim=(0, 1.5), title="After 8 calls (grey: exact) DDPM still fills the valleys"
+    )
     ax.legend(fontsize=8, loc="upper right")
 
 
