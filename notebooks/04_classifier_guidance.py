@@ -510,7 +510,7 @@ assert right["clean only", 8.0] < 0.5
 # ## 8. The price, and who may judge
 #
 # Forty pictures a row are few. The next figure was recorded with `python benchmarks/fashion_classifier_guidance.py`: 500 pictures
-# a point, three seeds (the bands; mostly thinner than the lines). On the left the share of pictures of the wanted class, once according
+# a point; bands, where there are any, span the seeds recorded so far (their number is printed). On the left the share of pictures of the wanted class, once according
 # to the **judge** (solid) and once according to the **guide itself** (dotted), which has a stake in the answer. Then what guidance
 # costs: the diversity within a class (root-mean-square distance of two pictures in the judge's features), and recall, the share of real
 # pictures that lie among the samples. Dashed: real pictures, compared with other real pictures.
@@ -550,9 +550,10 @@ axes[2].set(ylabel="share of real pictures covered", ylim=(0, 1.02), title="Reca
 axes[0].legend(fontsize=7)
 axes[1].legend(fontsize=8)
 plt.show()
+print("seeds recorded:", len({r["seed"] for r in rows}))
 
 # %% [markdown]
-# Three things to read off:
+# Three things to read off (numbers of the recorded runs):
 #
 # - **$w = 1$ is not enough.** A perfect denoiser with a perfect classifier would need no more. Here the judge finds only about half of
 #   the pictures right, and the guide itself is sure of its class only half of the time. The paper saw the same on ImageNet and scaled
