@@ -160,9 +160,8 @@ def measure(rounds: int) -> dict[str, Any]:
         print(f"\n{name}: {STEPS} steps, ratio to the bare calls (median, quartiles)")
         for k, v in rows.items():
             wall, cpu = v["wall_ratio"], v["cpu_ratio"]
-            print(
-                f"  {k:30s} wall {wall['median']:.3f} ({wall['low']:.3f} … {wall['high']:.3f})   CPU {cpu['median']:.3f}"  # noqa: E501
-            )
+            spread = f"({wall['low']:.3f} … {wall['high']:.3f})"
+            print(f"  {k:30s} wall {wall['median']:.3f} {spread}   CPU {cpu['median']:.3f}")
     return found
 
 

@@ -1,8 +1,7 @@
 """Timing contestants against each other on a machine that does other things too.
 
-Each round runs every contestant once, in an order shuffled anew; what counts is the median over rounds of
-the *ratio* to
-the base of the same round. CPU time of this process is taken beside wall time: it does not see other processes.
+Each round runs every contestant once, in an order shuffled anew; what counts is the median over rounds of the *ratio*
+to the base of the same round. CPU time of this process is taken beside wall time: it does not see other processes.
 """
 
 import platform

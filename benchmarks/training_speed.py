@@ -1,123 +1,166 @@
-"""What `fit` costs on top of a loop written by hand: training steps per second, side by side.
+"""Training steps per second of `fit`, of the same loop written by hand, and of denoising-diffusion-pytorch.
 
-    python -m benchmarks.training_speed        prints a table, writes benchmarks/results/training_speed.json
+    python -m benchmarks.training_speed           writes benchmarks/results/training_speed.json
 
-The same U-Net, data, batch, AdamW and clipping everywhere, one thread. `by hand` is the shortest loop that trains the
-same model: draw, loss, backward, clip, step. `by hand, with EMA` adds the moving average that `fit` always keeps.
-`denoising-diffusion-pytorch` is that library's GaussianDiffusion (its forward process, its loss) with our network
-inside, its own EMA every ten steps as its Trainer sets it, in its Trainer's loop without the files. Bar for `fit`: at
-least 0.97 of the speed of the loop that does the same work (`by hand, with EMA`).
-Runs take turns in blocks of steps; the ratios are medians over rounds.
+All train the same network (the U-Net of the Fashion-MNIST chapters, without labels) on the same pictures and batch
+size, clip gradients to norm 1, and read the loss of every step as a number. They take turns, a few steps each; what
+counts is the median over turns of the ratio of speeds. An MLP on points, whose steps take a millisecond, shows what
+`fit` adds to a step.
+
+bare              the loop a person writes: rows, noise, velocity, mean squared error, clip, AdamW, average of weights
+bare without EMA  the same without the average, which `fit` always keeps
+fit               this library: also checks its input, seeds every step, keeps a log and a progress bar (here: off)
+lucidrains        denoising-diffusion-pytorch's GaussianDiffusion around our network, in the order of its Trainer.train:
+                  Adam, clip, ema-pytorch's EMA, which averages every 10th step. Not its Trainer: that wants a folder of
+                  pictures, and loads them in as many processes as there are cores
 """
 
+import argparse
 import json
-import statistics
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
-from denoising_diffusion_pytorch import GaussianDiffusion
-from ema_pytorch import EMA as TheirEMA
+import torch.nn.functional as F
 from torch import Tensor, nn
 
+from benchmarks.timing import alternate, machine
+from minidiff.backbones.mlp import MLP
 from minidiff.backbones.unet import UNet
 from minidiff.denoiser import Denoiser
-from minidiff.predictions import EPS
-from minidiff.schedules import DDPM
+from minidiff.predictions import VELOCITY
+from minidiff.randomness import randn, seeded
+from minidiff.schedules import Linear
 from minidiff.systems.train import initialised
-from minidiff.training import EMA, diffuse, draw_rows, fit
+from minidiff.training import diffuse, draw_rows, fit
 
 RESULTS = Path(__file__).parent / "results" / "training_speed.json"
-BATCH, LR, BLOCK, ROUNDS = 32, 1e-3, 6, 15
-DATA = {"x0": torch.rand(512, 1, 28, 28, generator=torch.Generator().manual_seed(0)) * 2 - 1}
+BAR = 0.97
+ENDLESS = 10**9
+LR = 1e-3
 
 
-def net() -> nn.Module:
-    return UNet(1, widths=(48, 80), depth=1, patch=2, embedding=128)
+def unet() -> nn.Module:
+    return initialised(lambda: UNet(channels=1, widths=(48, 80), depth=1, patch=2, embedding=128), seed=0)
 
 
-def with_fit() -> Iterator[Any]:
-    model = initialised(lambda: Denoiser(net(), DDPM(), EPS), 0)
-    return fit(model, diffuse(draw_rows(DATA, BATCH)), 10**6, lr=LR, bar=False)
+def mlp() -> nn.Module:
+    return initialised(lambda: MLP(2, width=128, depth=3), seed=0)
 
 
-def by_hand(average: bool) -> Iterator[float]:
-    model = initialised(lambda: Denoiser(net(), DDPM(), EPS), 0)
-    optimizer, ema = torch.optim.AdamW(model.parameters(), lr=LR), EMA(model, 0.999)
-    for step in range(10**6):
-        x0 = DATA["x0"][torch.randint(len(DATA["x0"]), (BATCH,))]
-        loss = model.loss(x0, torch.rand(BATCH), torch.randn_like(x0)).mean()
-        optimizer.zero_grad(set_to_none=True)
+def pictures() -> Tensor:
+    return randn((2048, 1, 28, 28), seeded(0)).clamp(-1, 1)
+
+
+def constant(step: int, steps: int, peak: float) -> float:
+    return peak
+
+
+def by_hand(net: nn.Module, data: Tensor, batch: int, average: bool) -> Iterator[float]:
+    """The bare loop, on the straight path with the velocity as target."""
+    net.train()
+    optimizer = torch.optim.AdamW(net.parameters(), lr=LR)
+    ema = [p.detach().clone() for p in net.parameters()]
+    while True:
+        x0 = data[torch.randint(len(data), (batch,))]
+        t, eps = torch.rand(batch), torch.randn_like(x0)
+        at = t.view(-1, *[1] * (x0.ndim - 1))
+        loss = F.mse_loss(net((1 - at) * x0 + at * eps, t), eps - x0)
+        optimizer.zero_grad()
         loss.backward()
-        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        nn.utils.clip_grad_norm_(net.parameters(), 1.0)
         optimizer.step()
         if average:
-            ema.update(model, step)
+            with torch.no_grad():
+                for a, p in zip(ema, net.parameters()):
+                    a.lerp_(p, 0.001)
         yield loss.item()
 
 
-class Theirs(nn.Module):
-    """Our U-Net with the attributes that GaussianDiffusion asks of a network; it passes steps 0 … 999."""
+def by_fit(net: nn.Module, data: Tensor, batch: int) -> Iterator[float]:
+    draw = diffuse(draw_rows({"x0": data}, batch))
+    model = Denoiser(net, Linear(), VELOCITY)
+    for progress in fit(model, draw, ENDLESS, lr=LR, lr_at=constant, bar=False):
+        yield progress.loss
 
-    channels, out_dim, self_condition, random_or_learned_sinusoidal_cond = 1, 1, False, False
 
-    def __init__(self) -> None:
+class Unlabelled(nn.Module):
+    """Our network with the attributes and the call of denoising-diffusion-pytorch's own: times are 0 … 999."""
+
+    channels = out_dim = 1
+    self_condition = False
+
+    def __init__(self, net: nn.Module):
         super().__init__()
-        self.net = net()
+        self.net = net
 
     def forward(self, x: Tensor, t: Tensor, x_self_cond: None = None) -> Tensor:
-        return self.net(x, (t.float() + 1) / 1000)
+        return self.net(x, (t + 1) / 1000)
 
 
-def with_ddpm_pytorch() -> Iterator[float]:
-    diffusion = GaussianDiffusion(
-        initialised(Theirs, 0), image_size=28, objective="pred_noise", beta_schedule="linear", auto_normalize=False
-    )
+def by_lucidrains(net: nn.Module, data: Tensor, batch: int) -> Iterator[float]:
+    from denoising_diffusion_pytorch import GaussianDiffusion
+    from ema_pytorch import EMA
+
+    diffusion = GaussianDiffusion(Unlabelled(net), image_size=28, objective="pred_v", auto_normalize=False)
     optimizer = torch.optim.Adam(diffusion.parameters(), lr=LR, betas=(0.9, 0.99))
-    ema = TheirEMA(diffusion, beta=0.995, update_every=10)
+    ema = EMA(diffusion, beta=0.995, update_every=10)
     while True:
-        loss = diffusion(DATA["x0"][torch.randint(len(DATA["x0"]), (BATCH,))])
+        diffusion.train()
+        loss = diffusion(data[torch.randint(len(data), (batch,))])
+        value = loss.item()
         loss.backward()
         nn.utils.clip_grad_norm_(diffusion.parameters(), 1.0)
         optimizer.step()
         optimizer.zero_grad()
         ema.update()
-        yield loss.item()
+        yield value
+
+
+def take(loop: Iterator[float], steps: int):
+    return lambda: [next(loop) for _ in range(steps)]
+
+
+def measure(name: str, loops: dict[str, Iterator[float]], steps: int, rounds: int, parameters: int) -> dict[str, Any]:
+    rows = alternate({k: take(v, steps) for k, v in loops.items()}, "bare", rounds)
+    print(f"\n{name}: {parameters} parameters; speed as a multiple of the bare loop's (median)")
+    for row in rows.values():
+        row["steps_per_s"] = round(steps / row["wall_s"], 3)
+        row["speed_wall"], row["speed_cpu"] = (round(1 / row.pop(f"{c}_ratio")["median"], 4) for c in ("wall", "cpu"))
+    for k, row in rows.items():
+        print(
+            f"  {k:18s} {row['steps_per_s']:8.2f} steps/s   wall {row['speed_wall']:.3f}   CPU {row['speed_cpu']:.3f}"
+        )
+    return {"parameters": parameters, "steps_per_turn": steps, **rows}
 
 
 def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--rounds", type=int, default=40)
+    rounds = parser.parse_args().rounds
     torch.set_num_threads(1)
-    makers: dict[str, Callable[[], Iterator[Any]]] = {
-        "by hand, with EMA": lambda: by_hand(average=True),
-        "by hand": lambda: by_hand(average=False),
-        "minidiff fit": with_fit,
-        "denoising-diffusion-pytorch": with_ddpm_pytorch,
-    }
-    loops = {name: make() for name, make in makers.items()}
-    for loop in loops.values():  # the first steps allocate
-        next(loop), next(loop)
-    seconds: dict[str, list[float]] = {name: [] for name in loops}
-    for _ in range(ROUNDS):
-        for name, loop in loops.items():
-            began = time.perf_counter()
-            for _ in range(BLOCK):
-                next(loop)
-            seconds[name].append((time.perf_counter() - began) / BLOCK)
-    reference = seconds["by hand, with EMA"]
-    results = {
-        name: {
-            "steps per second": round(1 / statistics.median(taken), 3),
-            "speed relative to by hand, with EMA": round(statistics.median(b / a for a, b in zip(taken, reference)), 4),
+    size = lambda net: sum(p.numel() for p in net.parameters())
+    found = {}
+    for batch in (32, 8):
+        data = pictures()
+        loops = {
+            "bare": by_hand(unet(), data, batch, average=True),
+            "bare without EMA": by_hand(unet(), data, batch, average=False),
+            "fit": by_fit(unet(), data, batch),
+            "lucidrains": by_lucidrains(unet(), data, batch),
         }
-        for name, taken in seconds.items()
+        name = f"U-Net, {batch} x 28x28"
+        found[name] = measure(name, loops, 4 if batch == 32 else 12, rounds, size(unet()))
+    points = randn((4096, 2), seeded(0))
+    loops = {
+        "bare": by_hand(mlp(), points, 256, average=True),
+        "bare without EMA": by_hand(mlp(), points, 256, average=False),
+        "fit": by_fit(mlp(), points, 256),
     }
-    for name, row in results.items():
-        speed, relative = row.values()
-        print(f"{name:30s} {speed:7.2f} steps/s   {relative:6.3f} ×")
-    RESULTS.parent.mkdir(exist_ok=True)
-    RESULTS.write_text(json.dumps(results, indent=2) + "\n")
+    found["MLP, 256 points"] = measure("MLP, 256 points", loops, 100, rounds, size(mlp()))
+    facts = {"command": "python -m benchmarks.training_speed", "bar": BAR, "rounds": rounds, **machine()}
+    RESULTS.write_text(json.dumps({**facts, "speeds": found}, indent=2) + "\n")
 
 
 if __name__ == "__main__":
