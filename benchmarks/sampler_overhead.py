@@ -20,7 +20,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from benchmarks.timing import alternate, machine
+from benchmarks._timing import alternate, machine
 from minidiff import times
 from minidiff.backbones.unet import UNet
 from minidiff.denoiser import Denoiser

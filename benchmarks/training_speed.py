@@ -25,7 +25,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from benchmarks.timing import alternate, machine
+from benchmarks._timing import alternate, machine
 from minidiff.backbones.mlp import MLP
 from minidiff.backbones.unet import UNet
 from minidiff.denoiser import Denoiser
