@@ -141,9 +141,9 @@ garments, judge = fashion.denoiser(), fashion.judge()
 strengths, labels = (-1.0, 0.0, 3.0), range(10)
 sheets = {w: fashion.pictures(labels, w, per_class=1, model=garments) for w in strengths}
 
-for w, sheet in sheets.items():
-    right = int((judge.predict(sheet) == torch.arange(10)).sum())
-    print(f"w = {w:4g}: the judge names {right} of 10 pictures as what we asked for")
+right = {w: int((judge.predict(sheet) == torch.arange(10)).sum()) for w, sheet in sheets.items()}
+print("pictures of 10 that the judge names as what we asked for:", {f"w = {w:g}": n for w, n in right.items()})
+assert right[-1.0] <= 4 < 6 <= right[0.0] <= right[3.0]
 
 rows = [f"w = {w:g}" for w in strengths]
 show.grid(torch.cat(list(sheets.values())), rows=rows, scale=0.85)
