@@ -546,10 +546,15 @@ for guide_name in ("noisy", "clean"):
     plot_curve(axes[2], guide_name, "recall", "-")
 for ax, key in zip(axes[1:], ("diversity", "recall")):
     ax.axhline(real[key], color="black", linestyle="--", linewidth=1, label="real pictures")
-axes[0].set(ylabel="share of the wanted class", ylim=(0, 1.02), title="Accuracy: the guide flatters itself")
+axes[0].set(
+    ylabel="share of the wanted class",
+    ylim=(0, 1.55),
+    yticks=[0, 0.25, 0.5, 0.75, 1],
+    title="Accuracy: the guide flatters itself",
+)
 axes[1].set(ylabel="diversity within a class", ylim=(0, None), title="Diversity falls below the real one")
 axes[2].set(ylabel="share of real pictures covered", ylim=(0, 1.02), title="Recall falls from w = 8 on")
-axes[0].legend(fontsize=7)
+axes[0].legend(fontsize=8, loc="upper left")
 axes[1].legend(fontsize=8)
 plt.show()
 print("seeds recorded:", len({r["seed"] for r in rows}))

@@ -45,8 +45,12 @@ def level(t: float) -> Tensor:
 def save(figure: plt.Figure, name: str) -> None:
     with Image.open(io.BytesIO(show.png(figure))) as picture:
         picture = picture.convert("RGB")
-        inside = ImageChops.invert(picture).getbbox()  # without the white around grids of pictures
-        picture.crop(inside).quantize(128, dither=Image.Dither.NONE).save(HERE / f"04_{name}.png", optimize=True)
+        # Without the white around grids of pictures, but for a margin; crop fills what lies outside with black.
+        box, (width, height) = ImageChops.invert(picture).getbbox(), picture.size
+        picture = picture.crop(
+            (max(box[0] - 8, 0), max(box[1] - 8, 0), min(box[2] + 8, width), min(box[3] + 8, height))
+        )
+        picture.quantize(128, dither=Image.Dither.NONE).save(HERE / f"04_{name}.png", optimize=True)
 
 
 def arrow(x: Tensor, t: Tensor, y: Tensor | int) -> Tensor:
@@ -221,10 +225,15 @@ def price() -> None:
         ax.set_xlabel("strength $w$")
     axes[1].axhline(real["diversity"], color="black", linestyle="--", linewidth=1, label="real pictures")
     axes[2].axhline(real["recall"], color="black", linestyle="--", linewidth=1, label="real pictures")
-    axes[0].set(ylim=(0, 1.02), ylabel="share of the wanted class", title="Accuracy: the guide flatters itself")
+    axes[0].set(
+        ylim=(0, 1.55),
+        yticks=[0, 0.25, 0.5, 0.75, 1],
+        ylabel="share of the wanted class",
+        title="Accuracy: the guide flatters itself",
+    )
     axes[1].set(ylim=(0, None), ylabel="diversity within a class", title="Diversity falls below the real one")
     axes[2].set(ylim=(0, 1.02), ylabel="share of real pictures covered", title="Recall falls from w = 8 on")
-    axes[0].legend(fontsize=7)
+    axes[0].legend(fontsize=8, loc="upper left")
     axes[1].legend(fontsize=8)
     save(figure, "price")
 
