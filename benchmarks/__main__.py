@@ -13,6 +13,7 @@ if __name__ == "__main__":
         sys.exit(f"benchmarks: got {unknown}, expected some of {ALL}")
     for name in chosen:
         print(f"\n=== {name}", flush=True)
+        sys.argv = [name]  # a benchmark reads its own options from there
         runpy.run_module(f"benchmarks.{name}", run_name="__main__")
     if left := [name for name in ALL if name not in chosen]:
         print(f"\nNot run: {', '.join(left)} (python -m benchmarks NAME; some take half an hour)")

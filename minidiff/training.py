@@ -6,6 +6,7 @@ generator that is seeded by (seed, step); so step 1234 is the same whether the r
 interrupted, or is spread over several processes, and no generator state has to be saved.
 """
 
+import math
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -93,13 +94,13 @@ class EMA:
     def __init__(self, module: nn.Module, decay: float = 0.999):
         require(0.0 <= decay < 1.0, "decay", decay, "a number in [0, 1)")
         self.module, self.decay = deepcopy(module).eval().requires_grad_(False), decay
+        self._parameters, self._buffers = list(self.module.parameters()), list(self.module.buffers())
 
     @torch.no_grad()
     def update(self, module: nn.Module, step: int) -> None:
         decay = min(self.decay, (1 + step) / (10 + step))
-        averages, values = list(self.module.parameters()), [p.detach() for p in module.parameters()]
-        torch._foreach_lerp_(averages, values, 1 - decay)  # pyright: ignore
-        for average, value in zip(self.module.buffers(), module.buffers()):
+        torch._foreach_lerp_(self._parameters, [p.detach() for p in module.parameters()], 1 - decay)  # pyright: ignore
+        for average, value in zip(self._buffers, module.buffers()):
             average.copy_(value)
 
 
@@ -232,12 +233,8 @@ def _step(model, net, optimizer, draw, lr, clip, seed, step, rank, world) -> flo
     if world > 1:
         dist.all_reduce(mean)
         mean /= world
-    require(
-        bool(torch.isfinite(mean)),
-        "loss",
-        f"{float(mean)} at step {step}",
-        "a finite loss (try a smaller lr)",
-    )
+    value = float(mean)
+    require(math.isfinite(value), "loss", f"{value} at step {step}", "a finite loss (try a smaller lr)")
     nn.utils.clip_grad_norm_(model.parameters(), clip)
     optimizer.step()
-    return float(mean)
+    return value
