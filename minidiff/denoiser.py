@@ -1,5 +1,6 @@
 """A network, a schedule and a prediction make a denoiser: E[x0 | x_t, condition]."""
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -16,9 +17,13 @@ class Denoiser(nn.Module):
 
     `net` gets x_t of shape (B, …) and t of shape (B,), and returns a tensor like x_t. Conditions are keyword-only
     arguments of the network, so that a misspelt one is a `TypeError` and not a silent default.
+    `weight(schedule, t)` of shape (B,) weighs the loss of each noise level, such as `predictions.velocity_weight`.
     """
 
-    def __init__(self, net: nn.Module, schedule: Schedule, prediction: Prediction):
+    def __init__(
+        self, net: nn.Module, schedule: Schedule, prediction: Prediction,
+        weight: Callable[[Schedule, Tensor], Tensor] | None = None,
+    ):  # fmt: skip
         super().__init__()
         require(
             isinstance(schedule, Schedule),
@@ -32,7 +37,7 @@ class Denoiser(nn.Module):
             type(prediction).__name__,
             "EPS, X0, V or VELOCITY",
         )
-        self.net, self.schedule, self.prediction = net, schedule, prediction
+        self.net, self.schedule, self.prediction, self.weight = net, schedule, prediction, weight
 
     def _output(self, x_t: Tensor, t: Tensor, cond: dict[str, Any]) -> Tensor:
         # Times stay in float32 or better: bfloat16 could not tell t = 0.996 from 1.
@@ -65,4 +70,5 @@ class Denoiser(nn.Module):
         target = self.prediction.target(self.schedule, x0, eps, expand_like(t, x0).to(x0.device)).to(x0.dtype)
         output = self._output(x_t, t, cond)
         require_like("net output", output, target, "the target")
-        return (output - target).square().reshape(len(x0), -1).mean(1)
+        loss = (output - target).square().reshape(len(x0), -1).mean(1)
+        return loss if self.weight is None else loss * self.weight(self.schedule, t).to(loss)

@@ -72,15 +72,16 @@ def cfg(denoiser: Callable[..., Tensor], cond: Mapping[str, Tensor], null: Mappi
     """Classifier-free guidance with both branches in one call of the network, on a batch of 2B.
 
     The same numbers as `extrapolate(bind(denoiser, **cond), bind(denoiser, **null), w)` up to rounding, faster where
-    a call has a fixed cost. Entries of `cond` and `null` have shape (B, …); a scalar is repeated.
+    a call has a fixed cost. Entries of `cond` have shape (B, …) or are a scalar, those of `null` the same or without B.
     """
     require(cond.keys() == null.keys(), "null", sorted(null), f"the keys of cond, {sorted(cond)}")
 
-    def rows(value: Tensor, x_t: Tensor) -> Tensor:
-        return (value.expand(len(x_t)) if value.ndim == 0 else value).to(x_t.device)
+    def both_rows(with_y: Tensor, without: Tensor, x_t: Tensor) -> Tensor:
+        rows = with_y.expand(len(x_t)) if with_y.ndim == 0 else with_y
+        return torch.cat([rows, without.to(rows.device).expand_as(rows)]).to(x_t.device)
 
     def guided(x_t: Tensor, t: Tensor) -> Tensor:
-        both = {k: torch.cat([rows(cond[k], x_t), rows(null[k], x_t)]) for k in cond}
+        both = {k: both_rows(cond[k], null[k], x_t) for k in cond}
         x0, x0_null = denoiser(torch.cat([x_t, x_t]), torch.cat([t, t]) if t.ndim else t, **both).chunk(2)
         return x0 + _weight(w, x_t) * (x0 - x0_null)
 

@@ -79,3 +79,13 @@ V = Prediction("v", _v_target, _v_to_x0)
 
 VELOCITY = Prediction("velocity", _velocity_target, _velocity_to_x0)
 """dx_t/dt = α'·x0 + σ'·ε (flow matching, arXiv 2210.02747); on the Linear path ε − x0."""
+
+
+def velocity_weight(schedule: Schedule, t: Tensor, floor: float = 0.1) -> Tensor:
+    """The weight that makes an X0 network's error the error of the velocity it implies: (α' − σ'·α/σ)², (B,).
+
+    1/t² on the linear path. σ is kept above `floor`, where a small error of x̂0 would be a huge one of the velocity.
+    The network then answers in the space of pictures and is judged in that of velocities (arXiv 2511.13720).
+    """
+    (alpha, sigma), (d_alpha, d_sigma) = schedule(t), schedule.rates(t)
+    return (d_alpha - d_sigma * alpha / sigma.clamp(min=floor)) ** 2

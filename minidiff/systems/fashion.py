@@ -22,9 +22,8 @@ from minidiff.predictions import VELOCITY
 from minidiff.randomness import randn, seeded
 from minidiff.samplers import dpmpp_2m, sample
 from minidiff.schedules import Linear
-from minidiff.systems.train import M
+from minidiff.systems.train import loaded
 from minidiff.validate import require
-from minidiff.weights import load_weights
 
 N_CLASSES = len(FASHION_NAMES)
 NULL = {"y": torch.tensor(N_CLASSES)}
@@ -47,24 +46,19 @@ def build_judge() -> JudgeCNN:
 
 
 def denoiser() -> Denoiser:
-    return _loaded(build_denoiser(), "fashion-denoiser")
+    return loaded(build_denoiser(), "fashion-denoiser")
 
 
 def noisy_classifier() -> NoisyClassifier:
-    return _loaded(build_classifier(), "fashion-noisy-classifier")
+    return loaded(build_classifier(), "fashion-noisy-classifier")
 
 
 def clean_classifier() -> NoisyClassifier:
-    return _loaded(build_classifier(), "fashion-clean-classifier")
+    return loaded(build_classifier(), "fashion-clean-classifier")
 
 
 def judge() -> JudgeCNN:
-    return _loaded(build_judge(), "fashion-judge")
-
-
-def _loaded(model: M, name: str) -> M:
-    model.load_state_dict(load_weights(name))
-    return model.eval().requires_grad_(False)
+    return loaded(build_judge(), "fashion-judge")
 
 
 def label(name: str) -> int:

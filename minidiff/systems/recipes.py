@@ -4,11 +4,20 @@ import torch
 from torch import Generator, Tensor, nn
 
 from minidiff import times
+from minidiff.data.captions import captions
+from minidiff.data.prompts import World, place
 from minidiff.data.real import fashion_mnist
+from minidiff.data.scenes import render
 from minidiff.denoiser import Denoiser
+from minidiff.encoders.captioner import Captioner
 from minidiff.encoders.classifier import NoisyClassifier
+from minidiff.guidance import bind, cfg
 from minidiff.judges.cnn import JudgeCNN
+from minidiff.judges.scenes import parse
+from minidiff.judges.scorecard import matches
 from minidiff.randomness import randn, seeded
+from minidiff.samplers import dpmpp_2m, sample
+from minidiff.systems import scenes
 from minidiff.systems.fashion import N_CLASSES, NULL, build_classifier, build_denoiser, build_judge, judge, pictures
 from minidiff.systems.train import Recipe
 from minidiff.training import Batch, Draw, diffuse, draw_rows
@@ -66,6 +75,60 @@ def _judge_scores(model: nn.Module) -> dict[str, float]:
     return {"test accuracy": round(judge_accuracy(model), 4)}
 
 
+def _device(model: nn.Module) -> torch.device:
+    return next(model.parameters()).device
+
+
+def scene_samples(
+    model: Denoiser, n: int, cond: dict[str, Tensor] | None = None, w: float = 0.0, steps: int = 25
+) -> Tensor:
+    """(n, 3, 16, 16): picture i from the noise of seed i."""
+    noise = randn((n, 3, 16, 16), seeded(range(n)), device=_device(model))
+    denoise = cfg(model, cond, scenes.null_tokens(), w) if cond else bind(model)
+    *_, x = sample(denoise, noise, times.linear(steps), dpmpp_2m(model.schedule))
+    return x
+
+
+@torch.no_grad()
+def _unconditional_scores(model: nn.Module) -> dict[str, float]:
+    assert isinstance(model, Denoiser)
+    read = parse(scene_samples(model, 1000))
+    objects = (read.scenes.kind >= 0).sum(1)
+    allowed = read.readable & (objects >= 1) & (objects <= 2)
+    return {
+        "readable": round(float(read.readable.float().mean()), 4),
+        "a scene of the world": round(float(allowed.float().mean()), 4),
+    }
+
+
+def text_scores(model: nn.Module, n: int = 500, split: str = "test") -> dict[str, float]:
+    """Share of pictures that show their caption, by family and w; "shuffled" gives each the caption of another."""
+    assert isinstance(model, Denoiser)
+    scores = {}
+    for family in scenes.WORLD.families:
+        prompts = World(families=(family,)).prompts(n, 0, split)
+        cond = {"tokens": scenes.tokens(captions(prompts)).to(_device(model))}
+        for w in (0.0, 1.0, 3.0):
+            read = parse(scene_samples(model, n, cond, w))
+            scores[f"{family}, w={w:g}"] = round(float(matches(prompts, read).float().mean()), 4)
+        scores[f"{family}, w=3, shuffled"] = round(float(matches(prompts[1:] + prompts[:1], read).float().mean()), 4)
+    return scores
+
+
+@torch.no_grad()
+def _captioner_scores(model: nn.Module) -> dict[str, float]:
+    assert isinstance(model, Captioner)
+    prompts = scenes.WORLD.prompts(1000, 0, "test")
+    x0, wanted = render(place(prompts, 1)).to(_device(model)), captions(prompts)
+    scores = {}
+    for t in (0.05, 0.3, 0.5, 0.7):
+        at = torch.tensor(t, device=x0.device)
+        x_t = model.schedule.add_noise(x0, randn(x0.shape, seeded(0), device=x0.device), at)
+        written = scenes.tokenizer().decode(model.write(x_t, at).cpu())
+        scores[f"caption right at t={t}"] = round(sum(a == b for a, b in zip(written, wanted)) / len(wanted), 4)
+    return scores
+
+
 RECIPES = (
     Recipe(
         "fashion-judge", build_judge, lambda: _augmented(draw_rows(fashion_mnist(), 64)), 6000, _judge_scores,
@@ -83,5 +146,19 @@ RECIPES = (
         "fashion-denoiser", build_denoiser,
         lambda: diffuse(draw_rows(fashion_mnist(), 32), times.logit_normal(0.0, 1.0), drop=0.15, null=NULL),
         12000, _denoiser_scores, {"lr": 1e-3, "ema": 0.9985},
+    ),
+    Recipe(
+        "scenes-unconditional", scenes.build_unconditional,
+        lambda: diffuse(scenes.draw_scenes(32, text=False), times.logit_normal(0.3, 1.0)),
+        16000, _unconditional_scores, {"lr": 1.5e-3, "ema": 0.9995},
+    ),
+    Recipe(
+        "scenes-text", scenes.build_text,
+        lambda: diffuse(scenes.draw_scenes(32), times.logit_normal(0.3, 1.0), drop=0.1, null=scenes.null_tokens()),
+        4200, text_scores, {"lr": 1.5e-3, "ema": 0.998},
+    ),
+    Recipe(
+        "scenes-captioner", scenes.build_captioner, lambda: diffuse(scenes.draw_scenes(32)), 12000, _captioner_scores,
+        {"lr": 1e-3, "ema": 0.999},
     ),
 )  # fmt: skip

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from minidiff.training import Draw, fit, pick_device
-from minidiff.weights import FOLDER, save_curve, save_weights
+from minidiff.weights import FOLDER, load_weights, save_curve, save_weights
 
 M = TypeVar("M", bound=nn.Module)
 
@@ -22,6 +22,12 @@ def initialised(build: Callable[[], M], seed: int) -> M:
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         return build()
+
+
+def loaded(model: M, name: str) -> M:
+    """`model` with the shipped weights `name`, frozen and in evaluation mode."""
+    model.load_state_dict(load_weights(name))
+    return model.eval().requires_grad_(False)
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,189 @@
+"""Scenes: up to four objects on a light ground, drawn so that a picture's content can be read back exactly.
+
+A scene is a row of integers: what each object is, its colour, its size, and its place on a 16×16 lattice. `render` draws
+many scenes at once at 16, 32 or 64 px; `judges.scenes.parse` reads them back; `data.prompts` says which scenes a prompt
+allows, and `data.captions` puts it into words. Positions lie on a lattice because then the pictures of one object
+are finitely many, and reading one back is a comparison with all of them rather than a search.
+"""
+
+import math
+from dataclasses import dataclass, fields
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+
+from minidiff.validate import require
+
+LATTICE = 16
+"""Places per side; object centres lie at (i + 1/2)/16 of the side."""
+MAX_OBJECTS = 4
+SHAPES = ("circle", "square", "triangle", "cross", "star")
+SPRITES = ("lightbulb", "plant", "cat", "dog", "astronaut", "horse", "tree", "house", "snowman", "fish")
+"""Real pictures, from the emoji atlas; from 32 px up."""
+KINDS = SHAPES + SPRITES
+COLOURS = ("red", "green", "blue", "yellow", "purple", "black")
+PALETTE = torch.tensor(
+    [[0.90, 0.10, 0.10], [0.10, 0.65, 0.20], [0.15, 0.25, 0.95], [0.95, 0.80, 0.10], [0.75, 0.20, 0.85], [0.08] * 3]
+)
+"""RGB in [0, 1] of `COLOURS`, each at least 0.6 from the others and from the ground."""
+SIZES = ("small", "medium", "large")
+RADIUS = {"small": 0.13, "medium": 0.19, "large": 0.40}
+"""Half an object's extent, in sides of the picture."""
+GROUNDS = ("plain", "snow")
+LIGHT = 0.95
+SIDES = (16, 32, 64)
+
+_EMOJI_NAME = {"lightbulb": "light bulb", "plant": "potted plant", "tree": "deciduous tree", "cat": "cat face"}
+
+
+@dataclass(frozen=True)
+class Scenes:
+    """B scenes of up to 4 objects, drawn from the first slot to the last. int64, on the CPU.
+
+    kind, colour, size: (B, 4), indices into KINDS, COLOURS, SIZES; kind −1 is an empty slot, sprites have colour −1.
+    row, column: (B, 4), 0 … 15, row 0 on top. ground: (B,), index into GROUNDS.
+    """
+
+    kind: Tensor
+    colour: Tensor
+    size: Tensor
+    row: Tensor
+    column: Tensor
+    ground: Tensor
+
+    def __len__(self) -> int:
+        return len(self.kind)
+
+    def __getitem__(self, rows: slice | Tensor) -> "Scenes":
+        return Scenes(*(getattr(self, field.name)[rows] for field in fields(self)))
+
+    def objects(self, i: int) -> list[tuple[str, str | None, str, int, int]]:
+        """The objects of scene i as (kind, colour or None, size, row, column)."""
+        rows = zip(*(getattr(self, name)[i].tolist() for name in ("kind", "colour", "size", "row", "column")))
+        return [(KINDS[k], COLOURS[c] if c >= 0 else None, SIZES[s], y, x) for k, c, s, y, x in rows if k >= 0]
+
+
+def signed_distance(kind: str, x: Tensor, y: Tensor, radius: float) -> Tensor:
+    """Distance to the outline of a shape of half-extent `radius` around the origin, negative inside. y points down."""
+    require(kind in SHAPES, "kind", repr(kind), f"one of {SHAPES}")
+    if kind == "circle":
+        return torch.hypot(x, y) - radius
+    corners = radius * torch.tensor(_OUTLINES[kind], dtype=x.dtype)
+    near, inside = torch.full_like(x, torch.inf), torch.zeros_like(x, dtype=torch.bool)
+    for (ax, ay), (bx, by) in zip(corners.tolist(), corners.roll(-1, 0).tolist()):
+        along = (((x - ax) * (bx - ax) + (y - ay) * (by - ay)) / ((bx - ax) ** 2 + (by - ay) ** 2)).clamp(0, 1)
+        near = torch.minimum(near, torch.hypot(x - ax - along * (bx - ax), y - ay - along * (by - ay)))
+        if ay != by:  # even-odd rule: does a ray to the right of (x, y) cross this edge?
+            inside ^= ((ay > y) != (by > y)) & (x < ax + (y - ay) * (bx - ax) / (by - ay))
+    return torch.where(inside, -near, near)
+
+
+def _ring(n: int, radii: tuple[float, ...]) -> list[tuple[float, float]]:
+    """n corners on circles of the given radii in turn, the first on top."""
+    angles = [2 * math.pi * i / n for i in range(n)]
+    return [(radii[i % len(radii)] * math.sin(a), -radii[i % len(radii)] * math.cos(a)) for i, a in enumerate(angles)]
+
+
+_ARM = 0.34
+_OUTLINES = {
+    "square": [(-0.88, -0.88), (0.88, -0.88), (0.88, 0.88), (-0.88, 0.88)],
+    "triangle": [(0.0, -1.0), (1.0, 0.85), (-1.0, 0.85)],
+    "cross": [
+        (-_ARM, -1), (_ARM, -1), (_ARM, -_ARM), (1, -_ARM), (1, _ARM), (_ARM, _ARM),
+        (_ARM, 1), (-_ARM, 1), (-_ARM, _ARM), (-1, _ARM), (-1, -_ARM), (-_ARM, -_ARM),
+    ],
+    "star": _ring(10, (1.08, 0.45)),
+}  # fmt: skip
+
+
+def _stamp(kind: str, size: str, side: int) -> Tensor:
+    """One object alone on a canvas of 31×31 lattice cells, in the middle of its central cell: (4, W, W), r, g, b, α.
+
+    A shape is white: its colour comes later. The coverage α of a pixel is ½ − (signed distance in pixels), clamped.
+    """
+    step = side // LATTICE
+    width, centre, radius = 31 * step, 15.5 * step, RADIUS[size] * side
+    stamp = torch.zeros(4, width, width)
+    if kind in SHAPES:
+        at = torch.arange(width) + 0.5 - centre
+        y, x = torch.meshgrid(at, at, indexing="ij")
+        stamp[:3], stamp[3] = 1.0, (0.5 - signed_distance(kind, x, y, radius)).clamp(0, 1)
+        return stamp
+    from minidiff.data import emoji  # here, because scenes of shapes need no atlas
+
+    extent = 2 * round(radius)
+    first = round(centre) - extent // 2
+    # On a lattice of even pixels the centre is a pixel corner, so that an even extent is centred exactly.
+    stamp[:, first : first + extent, first : first + extent] = emoji.sprite(_EMOJI_NAME.get(kind, kind), extent)
+    return stamp
+
+
+@lru_cache
+def stamps(side: int) -> Tensor:
+    """Every kind (5 shapes at 16 px, else shapes and sprites) in every size: (kinds, 3, 4, 31·side/16, 31·side/16)."""
+    require(side in SIDES, "side", side, f"one of {SIDES} pixels")
+    kinds = SHAPES if side == LATTICE else KINDS
+    return torch.stack([torch.stack([_stamp(kind, size, side) for size in SIZES]) for kind in kinds])
+
+
+@lru_cache
+def grounds(side: int) -> Tensor:
+    """The empty pictures: (2, 3, side, side) in [0, 1]: light grey, and a snowy field under a pale sky."""
+    plain, snow = torch.full((3, side, side), LIGHT), torch.ones(3, side, side)
+    snow[:, : side * 5 // 8] = torch.tensor([0.62, 0.76, 0.88])[:, None, None]
+    flake = side // LATTICE
+    for row, column in ((1, 2), (2, 9), (4, 6), (5, 13), (7, 1), (8, 10), (1, 14)):
+        snow[:, row * flake : (row + 1) * flake, column * flake : (column + 1) * flake] = 1.0
+    return torch.stack([plain, snow])
+
+
+def render(scenes: Scenes, side: int = 16) -> Tensor:
+    """Draw scenes: (B, 3, side, side) float32 in [−1, 1]. side: 16, 32 or 64; at 16 px shapes only.
+
+    `ValueError` for another side, a kind that the side cannot show, or a place off the lattice.
+    """
+    table, step = stamps(side), side // LATTICE
+    require(isinstance(scenes, Scenes), "scenes", type(scenes).__name__, "a Scenes")
+    kinds = len(table)
+    require(
+        bool((scenes.kind < kinds).all()), "scenes", f"a {KINDS[int(scenes.kind.max())]}", f"shapes only at {side} px"
+    )
+    on = ((scenes.row >= 0) & (scenes.row < LATTICE) & (scenes.column >= 0) & (scenes.column < LATTICE)).all()
+    require(bool(on), "scenes", "a row or column off the lattice", "0 … 15")
+    # (kinds, sizes, 4, 16, 16, side, side), a view: window (i, j) of a stamp shows its object 15 − i rows from the top.
+    windows = table.unfold(3, side, step).unfold(4, side, step)
+    x = grounds(side)[scenes.ground]
+    for k in range(scenes.kind.shape[1]):
+        kind, colour = scenes.kind[:, k], scenes.colour[:, k]
+        if not bool((kind >= 0).any()):
+            continue
+        rows, columns = LATTICE - 1 - scenes.row[:, k], LATTICE - 1 - scenes.column[:, k]
+        drawn = windows[kind.clamp(min=0), scenes.size[:, k].clamp(min=0), :, rows, columns]  # (B, 4, side, side)
+        tint = torch.where(colour[:, None] >= 0, PALETTE[colour.clamp(min=0)], 1.0)[:, :, None, None]
+        cover = drawn[:, 3:] * (kind >= 0)[:, None, None, None]
+        x = x + cover * (tint * drawn[:, :3] - x)
+    return 2 * x - 1
+
+
+def empty(batch: int) -> Scenes:
+    """B scenes without objects on the plain ground."""
+    slots = [torch.full((batch, MAX_OBJECTS), -1) for _ in range(2)]
+    zeros = [torch.zeros(batch, MAX_OBJECTS, dtype=torch.int64) for _ in range(3)]
+    return Scenes(*slots, *zeros, torch.zeros(batch, dtype=torch.int64))
+
+
+def assemble(rows: list[list[tuple[str, str | None, str, int, int]]], ground: list[str] | None = None) -> Scenes:
+    """Scenes from lists of objects (kind, colour or None, size, row, column): the inverse of `Scenes.objects`."""
+    scenes = empty(len(rows))
+    values = [
+        [(KINDS.index(k), COLOURS.index(c) if c else -1, SIZES.index(s), y, x) for k, c, s, y, x in row] for row in rows
+    ]
+    for i, objects in enumerate(values):
+        require(len(objects) <= MAX_OBJECTS, "rows", f"{len(objects)} objects in row {i}", f"at most {MAX_OBJECTS}")
+    filled = torch.tensor([row + [(-1, -1, 0, 0, 0)] * (MAX_OBJECTS - len(row)) for row in values]).reshape(
+        -1, MAX_OBJECTS, 5
+    )
+    if ground is not None:
+        scenes.ground.copy_(torch.tensor([GROUNDS.index(g) for g in ground]))
+    return Scenes(*filled.unbind(-1), scenes.ground)

@@ -1,0 +1,83 @@
+"""An autoregressive captioner p(caption | x_t): it reads noisy pictures, and its gradient can guide.
+
+p(y | x_t) = Π_k p(y_k | y_<k, x_t). Trained by itself on noisy pictures at all times, it is a forward model that speaks:
+∇_x Σ_k log p(y_k | y_<k, x_t) is the classifier guidance of a class for every sentence.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Generator, Tensor, nn
+
+from minidiff.encoders.tokenizer import END, PAD, START
+from minidiff.nn.embeddings import TimeEmbedding
+from minidiff.nn.modulation import ModulatedBlock
+from minidiff.schedules import Schedule
+from minidiff.shapes import patchify
+from minidiff.validate import describe, require
+
+
+class Captioner(nn.Module):
+    """One transformer over picture and text tokens: picture tokens see each other, a word sees them and what precedes it.
+
+    side, channels, patch: of the pictures. vocabulary: size of the tokenizer. length: tokens of a caption, START and
+    END included. schedule: how the pictures are noised, for `loss`.
+    """
+
+    def __init__(
+        self, schedule: Schedule, vocabulary: int, length: int, side: int = 16, channels: int = 3, patch: int = 4,
+        dim: int = 128, depth: int = 4, heads: int = 4,
+    ):  # fmt: skip
+        super().__init__()
+        self.schedule, self.side, self.channels, self.patch, self.length = schedule, side, channels, patch, length
+        self.n = (side // patch) ** 2
+        self.time = TimeEmbedding(dim)
+        self.stem, self.words = nn.Linear(patch**2 * channels, dim), nn.Embedding(vocabulary, dim)
+        self.place = nn.Parameter(0.02 * torch.randn(self.n + length - 1, dim))
+        self.blocks = nn.ModuleList(ModulatedBlock(dim, heads) for _ in range(depth))
+        self.norm, self.head = nn.LayerNorm(dim), nn.Linear(dim, vocabulary)
+
+    def forward(self, x_t: Tensor, t: Tensor, tokens: Tensor) -> Tensor:
+        """Logits (B, L, vocabulary) of the token after each of `tokens` (B, L), START first, L < length."""
+        fits = x_t.ndim == 4 and tuple(x_t.shape[1:]) == (self.channels, self.side, self.side)
+        require(fits, "x_t", describe(x_t), f"(B, {self.channels}, {self.side}, {self.side})")
+        right = tokens.dtype == torch.int64 and tokens.ndim == 2 and len(tokens) == len(x_t)
+        expected = f"int64 tokens (B, L), B = {len(x_t)} and L < {self.length}"
+        require(right and tokens.shape[1] < self.length, "tokens", describe(tokens), expected)
+        words = self.words(tokens.to(self.place.device))
+        z = torch.cat([self.stem(patchify(x_t, self.patch)), words], dim=1) + self.place[: self.n + tokens.shape[1]]
+        seen = torch.ones(z.shape[1], z.shape[1], dtype=torch.bool, device=z.device).tril()
+        seen[: self.n, : self.n] = True
+        condition = self.time(t.to(z.device).expand(len(x_t)))
+        for block in self.blocks:
+            z = block(z, condition, seen)
+        return self.head(self.norm(z[:, self.n :]))
+
+    def log_prob(self, x_t: Tensor, t: Tensor, tokens: Tensor) -> Tensor:
+        """log p(caption | x_t) = Σ_k log p(y_k | y_<k, x_t), (B,). tokens: (B, length) as a tokenizer makes them."""
+        target = tokens[:, 1:].to(x_t.device)
+        logits = self(x_t, t, tokens[:, :-1])
+        losses = F.cross_entropy(logits.transpose(1, 2), target, reduction="none")  # (B, length − 1)
+        return -(losses * (target != PAD)).sum(1)
+
+    def loss(self, x0: Tensor, t: Tensor, eps: Tensor, tokens: Tensor) -> Tensor:
+        """−log p(caption | x_t) per word, (B,)."""
+        x_t = self.schedule.add_noise(x0, eps, t)
+        return -self.log_prob(x_t, t, tokens) / (tokens[:, 1:] != PAD).sum(1).to(x_t.device)
+
+    @torch.no_grad()
+    def write(self, x_t: Tensor, t: Tensor, temperature: float = 0.0, generator: Generator | None = None) -> Tensor:
+        """Captions for pictures, token by token: (B, length) int64. temperature 0 takes the likeliest word each time."""
+        require(temperature >= 0, "temperature", temperature, "a number ≥ 0")
+        tokens = torch.full((len(x_t), 1), START, device=x_t.device)
+        ended = torch.zeros(len(x_t), dtype=torch.bool, device=x_t.device)
+        while tokens.shape[1] < self.length:
+            logits = self(x_t, t, tokens)[:, -1]
+            if temperature > 0:
+                p = (logits / temperature).softmax(1).cpu()
+                new = torch.multinomial(p, 1, generator=generator)[:, 0].to(x_t.device)
+            else:
+                new = logits.argmax(1)
+            new = torch.where(ended, PAD, new)
+            ended = ended | (new == END)
+            tokens = torch.cat([tokens, new[:, None]], dim=1)
+        return tokens

@@ -1,0 +1,230 @@
+"""Reading a picture of a scene back, by analysis-by-synthesis: draw every object everywhere, keep what fits best, repeat.
+
+The renderer's objects on its lattice are finitely many templates. A template with coverage m and colour c, laid over
+the canvas x̂ drawn so far, changes it by d = m·(c − x̂); with the residual r = x − x̂ the squared error falls by
+
+    gain = ‖r‖² − ‖r − d‖² = 2⟨d, r⟩ − ‖d‖²,
+
+which is a handful of matrix products for all templates, places and colours at once. The best one is drawn on the canvas
+and the search goes on with what is left. Where the fit stays poor, a sweep takes each object out and fits it anew.
+
+32 and 64 px are pooled to 16 px first (as are their templates): a read picture is cheap, whatever its size.
+"""
+
+from dataclasses import dataclass, fields
+from functools import lru_cache
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from minidiff.data.scenes import (
+    COLOURS,
+    LATTICE,
+    MAX_OBJECTS,
+    PALETTE,
+    RADIUS,
+    SHAPES,
+    SIDES,
+    SIZES,
+    Scenes,
+    grounds,
+    stamps,
+)
+from minidiff.validate import describe, require, require_floating
+
+READABLE = 0.2
+"""The largest root-mean-square error, in the pictures' unit of [−1, 1], of a picture that counts as read."""
+MIN_GAIN, MIN_FIT = 1.0, 0.5
+"""An object must lower the squared error by this much (pictures in [0, 1]), and by this share of what it changes."""
+
+
+@dataclass(frozen=True)
+class Parsed:
+    """scenes: what was read, empty slots last. error: (B,) root mean square of what stayed unexplained.
+
+    readable: (B,) bool. An unreadable picture's scene is only a guess; judges count it as wrong.
+    """
+
+    scenes: Scenes
+    error: Tensor
+    readable: Tensor
+
+
+@dataclass(frozen=True)
+class _Templates:
+    """T drawings of one object, pooled to P = 256 pixels. Of a shape `paint` is its coverage, for one colour at a time."""
+
+    cover: Tensor  # (T, P)
+    paint: Tensor  # (T, 3, P), colour times coverage
+    tinted: Tensor  # (T,) bool: does it come in the six colours?
+    label: Tensor  # (T, 4): kind, size, row, column
+
+
+@lru_cache
+def _templates(side: int) -> _Templates:
+    step, table = side // LATTICE, stamps(side)
+    cover, paint, label = [], [], []
+    for kind in range(len(table)):
+        for size, name in enumerate(SIZES):
+            margin = round(RADIUS[name] * LATTICE - 0.5 + 1e-6)
+            places = range(margin, LATTICE - margin)
+            for row in places:
+                for column in places:
+                    top, left = (LATTICE - 1 - row) * step, (LATTICE - 1 - column) * step
+                    stamp = table[kind, size, :, top : top + side, left : left + side]
+                    pooled = F.avg_pool2d(torch.cat([stamp[:3] * stamp[3:], stamp[3:]])[None], step)[0].flatten(1)
+                    cover.append(pooled[3])
+                    paint.append(pooled[:3])
+                    label.append((kind, size, row, column))
+    labels = torch.tensor(label)
+    return _Templates(torch.stack(cover), torch.stack(paint), labels[:, 0] < len(SHAPES), labels)
+
+
+def _gains(t: _Templates, below: Tensor, left: Tensor, seen: Tensor) -> Tensor:
+    """How far each template in each colour lowers the squared error, and its own energy ‖d‖²: (2, B, T, 6).
+
+    below: (B, 3, P), the picture under the new object. left: (B, 3, P), the residual of the whole picture without it.
+    seen: (B, P), how much of each pixel later objects leave free. A sprite's six entries are alike.
+    """
+    shapes = int(t.tinted.sum())  # shapes come first
+    m, m2, palette = t.cover, t.cover**2, PALETTE.to(left)  # (T, P), (T, P), (6, 3)
+    left, s2 = seen[:, None] * left, seen[:, None] ** 2
+    # With all channels summed, ⟨s·d, r⟩ = c·⟨m, s·r⟩ − ⟨m, x̂·s·r⟩ and
+    # ‖s·d‖² = |c|²·⟨m², s²⟩ − 2c·⟨m², s²·x̂⟩ + ⟨m², s²·x̂²⟩.
+    inner, energy = -((below * left).sum(1) @ m.T), (s2 * below**2).sum(1) @ m2.T  # (B, T)
+    inner = inner[..., None].expand(-1, -1, len(palette)).clone()
+    energy = energy[..., None].expand(-1, -1, len(palette)).clone()  # (B, T, 6)
+    ms, ms2 = m[:shapes], m2[:shapes]
+    inner[:, :shapes] += (left @ ms.T).transpose(1, 2) @ palette.T
+    energy[:, :shapes] += (s2[:, 0] @ ms2.T)[..., None] * (palette**2).sum(1)
+    energy[:, :shapes] -= 2 * ((s2 * below) @ ms2.T).transpose(1, 2) @ palette.T
+    if shapes < len(m):
+        paint, mp = t.paint[shapes:], m[shapes:, None]
+        inner[:, shapes:] += torch.einsum("bcp,tcp->bt", left, paint)[..., None]
+        own = s2[:, 0] @ (paint**2).sum(1).T - 2 * torch.einsum("bcp,tcp->bt", s2 * below, paint * mp)
+        energy[:, shapes:] += own[..., None]
+    return torch.stack([2 * inner - energy, energy])
+
+
+def _paint(t: _Templates, canvas: Tensor, which: Tensor, colour: Tensor) -> Tensor:
+    """Lay one template per picture over its canvas; which: (B,), −1 for none."""
+    i = which.clamp(min=0)
+    tint = torch.where(t.tinted[i][:, None], PALETTE.to(canvas)[colour], 1.0)[..., None]
+    drawn = canvas * (1 - t.cover[i])[:, None] + tint * t.paint[i]
+    return torch.where((which >= 0)[:, None, None], drawn, canvas)
+
+
+def _best(
+    t: _Templates, below: Tensor, left: Tensor, seen: Tensor, allowed: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """The template (−1: none is good enough) and colour that explain most of what is left: (B,), (B,)."""
+    gain, energy = _gains(t, below, left, seen)
+    good = gain > MIN_FIT * energy
+    if allowed is not None:
+        good &= allowed[:, None]
+    value, flat = torch.where(good, gain, 0.0).flatten(1).max(1)
+    return torch.where(value > MIN_GAIN, flat // len(COLOURS), -1), flat % len(COLOURS)
+
+
+def _drawn(t: _Templates, ground: Tensor, which: Tensor, colour: Tensor) -> Tensor:
+    """The picture of objects which[:, 0], which[:, 1], … in this order, on `ground`: (B, 3, P)."""
+    canvas = ground
+    for i, c in zip(which.unbind(1), colour.unbind(1)):
+        canvas = _paint(t, canvas, i, c)
+    return canvas
+
+
+def _squared(t: _Templates, x: Tensor, ground: Tensor, which: Tensor, colour: Tensor) -> Tensor:
+    return ((x - _drawn(t, ground, which, colour)) ** 2).sum((1, 2))
+
+
+def _swept(t: _Templates, x: Tensor, ground: Tensor, which: Tensor, colour: Tensor) -> tuple[Tensor, Tensor]:
+    """Take out one object after the other and fit it anew at its depth; keep what lowers the error."""
+    for k in range(MAX_OBJECTS):
+        without = which.clone()
+        without[:, k] = -1
+        later = torch.where(which[:, k + 1 :, None] >= 0, t.cover[which[:, k + 1 :].clamp(min=0)], 0.0)  # (B, ·, P)
+        new, tint = which.clone(), colour.clone()
+        below, rest = _drawn(t, ground, which[:, :k], colour[:, :k]), x - _drawn(t, ground, without, colour)
+        new[:, k], tint[:, k] = _best(t, below, rest, (1 - later).prod(1))
+        better = (_squared(t, x, ground, new, tint) < _squared(t, x, ground, which, colour) - 1e-4)[:, None]
+        which, colour = torch.where(better, new, which), torch.where(better, tint, colour)
+    return which, colour
+
+
+def _greedy(t: _Templates, x: Tensor, ground: Tensor, allowed: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """Add the best object four times: which (B, 4), colour (B, 4)."""
+    which = torch.full((len(x), MAX_OBJECTS), -1)
+    colour = torch.zeros_like(which)
+    for k in range(MAX_OBJECTS):
+        canvas = _drawn(t, ground, which, colour)
+        which[:, k], colour[:, k] = _best(t, canvas, x - canvas, torch.ones_like(x[:, 0]), allowed)
+    return which, colour
+
+
+def _parse(x: Tensor, side: int) -> Parsed:
+    t, pool = _templates(side), lambda p: F.avg_pool2d(p, side // LATTICE).flatten(2)
+    x, empty = pool((x + 1) / 2), pool(grounds(side))
+    # Objects cover both grounds alike; clamped, they cannot outvote the ground that shows.
+    index = ((x[:, None] - empty) ** 2).sum(2).clamp(max=0.1).mean(-1).argmin(1)
+    ground = empty[index]
+    which, colour = _greedy(t, x, ground)
+    # Where that fails: sweep twice; start again without large objects, which may have taken four others for one.
+    small = t.label[:, 1] != SIZES.index("large")
+    rms = lambda w, c: 2 * (_squared(t, x, ground, w, c) / x[0].numel()).sqrt()
+    for start in ("kept", "kept", "small"):
+        poor = rms(which, colour) > READABLE
+        if bool(poor.any()):
+            args = t, x[poor], ground[poor]
+            old = which[poor], colour[poor]
+            new = _swept(*args, *(old if start == "kept" else _greedy(*args, small)))
+            better = (_squared(*args, *new) < _squared(*args, *old))[:, None]
+            which[poor], colour[poor] = (torch.where(better, n, o) for n, o in zip(new, old))
+    error = rms(which, colour)
+    return Parsed(_scenes(t, which, colour, index), error, error <= READABLE)
+
+
+def _scenes(t: _Templates, which: Tensor, colour: Tensor, ground: Tensor) -> Scenes:
+    order = torch.argsort((which < 0).to(torch.int8), dim=1, stable=True)
+    which, colour = which.gather(1, order), colour.gather(1, order)
+    some = which >= 0
+    kind, size, row, column = (torch.where(some, v, 0) for v in t.label[which.clamp(min=0)].unbind(-1))
+    tinted = some & t.tinted[which.clamp(min=0)]
+    return Scenes(torch.where(some, kind, -1), torch.where(tinted, colour, -1), size, row, column, ground)
+
+
+@torch.no_grad()
+def parse(pictures: Tensor, chunk: int = 256) -> Parsed:
+    """Read pictures (B, 3, S, S) in [−1, 1] of 16, 32 or 64 px. `ValueError` for other shapes, NaN or infinity."""
+    require_floating("pictures", pictures, finite=True)
+    fits = pictures.ndim == 4 and pictures.shape[1] == 3 and pictures.shape[2] == pictures.shape[3]
+    require(fits and pictures.shape[-1] in SIDES, "pictures", describe(pictures), f"shape (B, 3, S, S), S in {SIDES}")
+    x = pictures.detach().float().cpu().clamp(-1, 1)
+    parts = [_parse(rows, x.shape[-1]) for rows in x.split(chunk)] if len(x) else [_parse(x, x.shape[-1])]
+    join = lambda values: torch.cat(list(values))
+    scenes = Scenes(*(join(getattr(p.scenes, f.name) for p in parts) for f in fields(Scenes)))
+    return Parsed(scenes, join(p.error for p in parts), join(p.readable for p in parts))
+
+
+def same(a: Scenes, b: Scenes) -> Tensor:
+    """(B,) bool: the same objects in the same places on the same ground, in whatever order they were drawn."""
+
+    def key(s: Scenes) -> Tensor:
+        number = s.kind
+        for value, base in ((s.colour + 1, 8), (s.size, 4), (s.row, LATTICE), (s.column, LATTICE)):
+            number = number * base + value
+        return torch.where(s.kind >= 0, number, -1).sort(1).values
+
+    return (key(a) == key(b)).all(1) & (a.ground == b.ground)
+
+
+def names(scenes: Scenes) -> list[list[str]]:
+    """ "red circle (7, 4)" for every object: for titles and messages."""
+    return [
+        [
+            " ".join(w for w in (size if size != "medium" else "", c, k) if w) + f" ({y}, {x})"
+            for k, c, size, y, x in scenes.objects(i)
+        ]
+        for i in range(len(scenes))
+    ]
