@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from minidiff.operators import Operator, misfit, residual
 from minidiff.schedules import Schedule
 from minidiff.shapes import expand_like
 from minidiff.validate import describe, require
@@ -140,14 +141,50 @@ def likelihood(
         return denoise
 
     def guided(x_t: Tensor, t: Tensor) -> Tensor:
-        with torch.enable_grad():
-            leaf = x_t.detach().requires_grad_()
-            x0 = denoise(leaf, t)
-            value = log_likelihood(x0)
-            require(value.shape == x_t.shape[:1], "log_likelihood", describe(value), f"shape ({len(x_t)},)")
-            require(value.requires_grad, "log_likelihood", "values without a gradient", "a differentiable function")
-            gradient = torch.autograd.grad(value.sum(), leaf)[0]
-        return x0.detach() + _weight(w, x_t) * _shift(schedule, x_t, t) * gradient
+        x0, gradient = _through(denoise, log_likelihood, x_t, t)
+        return x0 + _weight(w, x_t) * _shift(schedule, x_t, t) * gradient
+
+    return guided
+
+
+def _through(
+    denoise: Denoise, log_likelihood: Callable[[Tensor], Tensor], x_t: Tensor, t: Tensor
+) -> tuple[Tensor, Tensor]:
+    """x̂0(x_t) and ∇_x log_likelihood(x̂0(x_t)), both like x_t."""
+    with torch.enable_grad():
+        leaf = x_t.detach().requires_grad_()
+        x0 = denoise(leaf, t)
+        value = log_likelihood(x0)
+        require(value.shape == x_t.shape[:1], "log_likelihood", describe(value), f"shape ({len(x_t)},)")
+        require(value.requires_grad, "log_likelihood", "values without a gradient", "a differentiable function")
+        return x0.detach(), torch.autograd.grad(value.sum(), leaf)[0]
+
+
+def dps(denoise: Denoise, operator: Operator, y: Tensor, schedule: Schedule, zeta: Weight = 1.0) -> Denoise:
+    """`likelihood` for y = A(x0) + n with the strength of arXiv 2209.14687, Algorithm 1: ζ/r instead of 1/(2·noise²),
+
+        score + (ζ/r)·(−∇_x r²) = score − 2ζ·∇_x r,        r = ‖y − A(x̂0(x_t))‖,
+
+    so that the gradient is bounded however far off x̂0 is, and the noise need not be known. The paper adds −(ζ/r)·∇r² to
+    every *step*, we to the *score*: here ζ means the same for every number of steps. zeta = 0 is `denoise`.
+    """
+    if _is_zero(zeta):
+        return denoise
+    minus_r = lambda x0: -residual(operator, x0, y) * y[0].numel() ** 0.5
+    return likelihood(denoise, minus_r, schedule, 2 * zeta)
+
+
+def project(denoise: Denoise, operator: Operator, inverse: Operator, y: Tensor) -> Denoise:
+    """Naive projection: x̂0 + A⁺(y − A(x̂0)), the nearest picture that explains y to the last bit (arXiv 2212.00490).
+
+    inverse: A⁺, such as `operators.pseudo_inverse(operator, shape)`. Right only if y is free of noise, and even then it
+    does not sample p(x0|y): what is seen never changes what the denoiser believes of the rest. With `operators.mask`
+    it is `inpaint`.
+    """
+
+    def guided(x_t: Tensor, t: Tensor) -> Tensor:
+        x0 = denoise(x_t, t)
+        return x0 + inverse(misfit(operator, x0, y))
 
     return guided
 

@@ -14,12 +14,15 @@ from minidiff.guidance import (
     bind,
     cfg,
     classifier,
+    dps,
     extrapolate,
     from_guidance_scale,
     inpaint,
     likelihood,
+    project,
     within,
 )
+from minidiff.operators import log_likelihood, mask, matrix, pseudo_inverse
 from minidiff.samplers import dpmpp_2m, heun, sample
 from minidiff.schedules import DDPM, Cosine, Karras, Linear
 
@@ -244,6 +247,52 @@ def test_inpainting_replaces_what_is_known():
     got = inpaint(denoise, known, mask)(x_t, f64(0.5))
     assert bool((got[:, 0] == 9).all())
     assert torch.equal(got[:, 1], denoise(x_t, f64(0.5))[:, 1])
+
+
+@every_schedule
+def test_the_exact_forward_model_gives_the_exact_posterior(schedule):
+    """`classifier` with p(y|x_t) in closed form is the posterior's own denoiser; DPS, which uses p(y|x̂0), is not."""
+    world, x_t = ring(), points()
+    A, y, noise = torch.tensor([[1.0, 0.5]], dtype=torch.float64), torch.tensor([0.9], dtype=torch.float64), 0.3
+    log_prob = lambda x, t: world.log_prob_observation(x, t, schedule, A, y, noise)
+    exact = classifier(world.denoiser(schedule), log_prob, schedule)
+    biased = likelihood(world.denoiser(schedule), log_likelihood(matrix(A), y[None], noise), schedule)
+    for t in (f64(0.1), f64(0.5), f64(0.9)):
+        want = world.observed(A, y, noise).denoise(x_t, t, schedule)
+        torch.testing.assert_close(exact(x_t, t), want, rtol=1e-8, atol=1e-8)
+    assert (
+        float((biased(x_t, f64(0.5)) - world.observed(A, y, noise).denoise(x_t, f64(0.5), schedule)).abs().max()) > 0.1
+    )
+
+
+def test_dps_is_the_likelihood_with_the_papers_strength():
+    """ζ/r·∇r²: at each point the same as `likelihood` with 1/(2·noise²) = ζ/r."""
+    world, x_t, t, zeta = ring(), points(1), f64(0.4), 0.7
+    A = torch.tensor([[1.0, 0.5], [0.0, 2.0]], dtype=torch.float64)
+    y = torch.tensor([[0.9, -0.3]], dtype=torch.float64)
+    plain = world.denoiser(Linear())
+    r = float((y - plain(x_t, t) @ A.T).norm())
+    same = likelihood(plain, log_likelihood(matrix(A), y, (r / (2 * zeta)) ** 0.5), Linear())
+    torch.testing.assert_close(dps(plain, matrix(A), y, Linear(), zeta)(x_t, t), same(x_t, t))
+    assert dps(plain, matrix(A), y, Linear(), 0.0) is plain
+
+
+def test_projection_explains_the_observation_to_the_last_bit():
+    denoise, x_t, t = ring().denoiser(Linear()), points(), f64(0.5)
+    A = torch.tensor([[1.0, 0.5]], dtype=torch.float64)
+    y = torch.full((1, 1), 0.9, dtype=torch.float64)
+    got = project(denoise, matrix(A), pseudo_inverse(matrix(A), (2,)), y)(x_t, t)
+    torch.testing.assert_close(got @ A.T, y.expand(len(got), 1))
+    across = torch.tensor([[0.5, -1.0]], dtype=torch.float64)  # what A does not see stays
+    torch.testing.assert_close(got @ across.T, denoise(x_t, t) @ across.T)
+
+
+def test_projection_with_a_mask_is_inpainting():
+    denoise, x_t = ring().denoiser(Linear()), points()
+    keep, known = torch.tensor([[True, False]]), torch.full((1, 2), 9.0, dtype=torch.float64)
+    hide = mask(keep)
+    got = project(denoise, hide, pseudo_inverse(hide, (2,)), hide(known))(x_t, f64(0.5))
+    torch.testing.assert_close(got, inpaint(denoise, known, keep)(x_t, f64(0.5)))
 
 
 @few

@@ -139,6 +139,59 @@ class Mixture:
         prior = self.log_prior_label(x_t)[y]
         return prior + self.log_prob(x_t, t, schedule, y) - self.log_prob(x_t, t, schedule)
 
+    def observed(self, A: Tensor, y: Tensor, noise: float) -> "Mixture":
+        """p(x0 | y) for y = A·x0 + noise·n, n ~ N(0, I): another mixture, exact. A: (m, D), y: (m,), noise > 0.
+
+        Per component, with S = A·C·Aᵀ + noise²·I and K = C·Aᵀ·S⁻¹ (Kalman's gain): mean m + K(y − A·m), covariance
+        (I − K·A)·C, weight ∝ π·N(y; A·m, S). Labels stay.
+        """
+        A, y = self._observation(A, y, noise)
+        log_evidence, gain = self._evidence(self.means, self.covariances, A, y, noise)
+        means = self.means + torch.einsum("kdm,km->kd", gain, y - self.means @ A.T)
+        rest = torch.eye(self.dim, dtype=A.dtype) - gain @ A
+        # Joseph's form of (I − K·A)·C: a sum of two squares, so that rounding leaves no negative eigenvalue.
+        covariances = rest @ self.covariances @ rest.mT + noise**2 * gain @ gain.mT
+        weights = (self.weights.log() + log_evidence).softmax(0)
+        return Mixture(means, (covariances + covariances.mT) / 2, weights, self.labels)
+
+    def log_prob_observation(
+        self, x_t: Tensor, t: Tensor, schedule: Levels, A: Tensor, y: Tensor, noise: float
+    ) -> Tensor:
+        """log p(y | x_t), shape (B,), for y = A·x0 + noise·n: the exact forward model of a *noisy* x_t.
+
+        Given x_t and component k, x0 is Gaussian with covariance V_k = C_k − α²·C_k·(α²·C_k + σ²·I)⁻¹·C_k around
+        E[x0|x_t, k], and y around its image with covariance A·V_k·Aᵀ + noise²·I. DPS leaves V_k out.
+        """
+        A, y = self._observation(A, y, noise)
+        log_normal, _, x0 = self._components(x_t, t, schedule)
+        log_share = (self._log_priors(None, x_t) + log_normal).log_softmax(1)
+        alpha, sigma = (v.to(x_t)[..., None] for v in schedule(expand_like(t.to(self.means.dtype), x_t[:, None])))
+        C = self.covariances.to(x_t)
+        spread = alpha**2 * C + sigma**2 * torch.eye(self.dim, dtype=x_t.dtype, device=x_t.device)
+        left = C - alpha**2 * C @ torch.linalg.solve(spread, C)  # V_k: (K, D, D) or (B, K, D, D)
+        log_evidence, _ = self._evidence(x0, left, A.to(x_t), y.to(x_t), noise)
+        return (log_share + log_evidence).logsumexp(1)
+
+    def _observation(self, A: Tensor, y: Tensor, noise: float) -> tuple[Tensor, Tensor]:
+        require_floating("A", A, finite=True)
+        require(A.ndim == 2 and A.shape[1] == self.dim, "A", describe(A), f"shape (m, {self.dim})")
+        require_floating("y", y, finite=True)
+        require(y.shape == A.shape[:1], "y", describe(y), f"shape ({len(A)},)")
+        require(0 < noise < math.inf, "noise", noise, "a positive standard deviation")
+        return A.to(self.means), y.to(self.means)
+
+    @staticmethod
+    def _evidence(means: Tensor, covariances: Tensor, A: Tensor, y: Tensor, noise: float) -> tuple[Tensor, Tensor]:
+        """For x0 ~ N(mean, covariance), shapes (…, D) and (…, D, D): log N(y; A·mean, S), (…), and K = C·Aᵀ·S⁻¹."""
+        CA = covariances @ A.T
+        S = A @ CA + noise**2 * torch.eye(len(A), dtype=A.dtype, device=A.device)
+        root = torch.linalg.cholesky(S)
+        gain = torch.cholesky_solve(CA.mT, root).mT
+        away = y - means @ A.T
+        solved = torch.cholesky_solve(away[..., None], root)[..., 0]
+        log_det = 2 * root.diagonal(dim1=-2, dim2=-1).log().sum(-1)
+        return -0.5 * ((away * solved).sum(-1) + log_det + len(A) * math.log(2 * math.pi)), gain
+
     def log_prior_label(self, like: Tensor) -> Tensor:
         """log p(y), shape (n_classes,), with the dtype and device of `like`."""
         share = torch.zeros(self.n_classes, dtype=self.weights.dtype).index_add(0, self.labels, self.weights)

@@ -5,6 +5,7 @@ import torch
 
 from minidiff.data.mixtures import Mixture, gaussian, isotropic, ring, three_modes
 from minidiff.schedules import DDPM, Cosine, Karras, Linear
+from minidiff.show.plots import lattice
 
 SCHEDULES = [Linear(), Cosine(), DDPM(), Karras(sigma_max=5.0)]
 TIMES = [0.05, 0.3, 0.7, 0.95]
@@ -152,3 +153,69 @@ def test_bad_arguments_are_named():
         world.log_prob_label(x, t, Linear(), torch.tensor([-1, 0, 0, 0]))
     with pytest.raises(ValueError, match="y: got 7"):
         world.of_class(7)
+
+
+# ---------------------------------------------------------------- observations y = A·x0 + noise·n
+
+A = torch.tensor([[1.0, -0.5], [0.3, 0.8]], dtype=F64)[:1]
+SEEN = torch.tensor([0.7], dtype=F64)
+
+
+def test_the_posterior_of_an_observation_against_numerical_integration():
+    """p(x0|y) ∝ p(x0)·N(y; A·x0, noise²), on a grid: density up to 1e-9, weights of the labels up to 1e-9."""
+    world, noise = tilted(), 0.3
+    posterior = world.observed(A, SEEN, noise)
+    xy, clean = lattice(5.0, 401), (lambda t: (torch.ones_like(t), torch.zeros_like(t)))
+    cell = (10 / 400) ** 2
+    joint = [
+        (world.log_prob(xy, at(0.0), clean, y) - (SEEN - xy @ A.T)[:, 0] ** 2 / (2 * noise**2)).exp() * p
+        for y, p in ((0, 0.8), (1, 0.2))
+    ]
+    total = float(sum(joint).sum() * cell)
+    want = sum(joint) / total
+    assert float((posterior.log_prob(xy, at(0.0), clean).exp() - want).abs().max()) < 1e-9
+    assert float(posterior.log_prior_label(xy).exp()[1]) == pytest.approx(
+        float(joint[1].sum() * cell) / total, rel=1e-9
+    )
+    other = world.observed(A, SEEN + 0.5, noise)
+    assert float((other.log_prob(xy, at(0.0), clean).exp() - want).abs().max()) > 0.1
+
+
+@every_schedule
+@pytest.mark.parametrize("rows", [1, 2])
+def test_the_noisy_forward_model_obeys_bayes_rule(schedule, rows):
+    """log p(y|x_t) − log p_t(x_t|y) + log p_t(x_t) is one constant, log p(y), at every x_t and t."""
+    world, noise = tilted(), 0.4
+    A2 = torch.tensor([[1.0, -0.5], [0.3, 0.8]], dtype=F64)[:rows]
+    y = torch.tensor([0.7, -0.2], dtype=F64)[:rows]
+    posterior = world.observed(A2, y, noise)
+    x = torch.randn(20, 2, generator=torch.Generator().manual_seed(0), dtype=F64)
+    evidence = []
+    for t in (at(0.05), at(0.6), torch.linspace(0.05, 0.95, 20, dtype=F64)):
+        noisy = world.log_prob_observation(x, t, schedule, A2, y, noise)
+        evidence.append(noisy - posterior.log_prob(x, t, schedule) + world.log_prob(x, t, schedule))
+    evidence = torch.cat(evidence)
+    assert float(evidence.max() - evidence.min()) < 1e-9
+    wrong = world.log_prob_observation(x, at(0.6), schedule, A2, y, 2 * noise)
+    assert float((wrong - posterior.log_prob(x, at(0.6), schedule) + world.log_prob(x, at(0.6), schedule)).std()) > 1e-3
+
+
+def test_observed_twice_is_observed_together():
+    world, noise = tilted(), 0.3
+    both = torch.tensor([[1.0, -0.5], [0.3, 0.8]], dtype=F64)
+    y = torch.tensor([0.7, -0.2], dtype=F64)
+    once, twice = (
+        world.observed(both, y, noise),
+        world.observed(both[:1], y[:1], noise).observed(both[1:], y[1:], noise),
+    )
+    for name in ("means", "covariances", "weights", "labels"):
+        torch.testing.assert_close(getattr(once, name), getattr(twice, name))
+
+
+@pytest.mark.parametrize(
+    ("change", "argument"),
+    [({"A": torch.ones(1, 3)}, "A"), ({"y": torch.ones(2)}, "y"), ({"noise": 0.0}, "noise"), ({"A": None}, "A")],
+)
+def test_bad_observations_are_named(change, argument):
+    with pytest.raises(ValueError, match=f"^{argument}: got"):
+        tilted().observed(**{"A": A, "y": SEEN, "noise": 0.3, **change})
