@@ -84,7 +84,9 @@ def _control(name: str, spec: Slider | Sequence[Any]) -> ipywidgets.ValueWidget:
             value=spec.start, min=spec.low, max=spec.high, step=spec.step, description=spec.label or name,
             continuous_update=False, **wide,
         )  # fmt: skip
-    require(len(spec) > 0, name, spec, "a Slider or a list of choices")
+    if isinstance(spec, str):  # redrawn when Enter is pressed or the field is left
+        return ipywidgets.Text(value=spec, description=name, continuous_update=False, **wide)
+    require(len(spec) > 0, name, spec, "a Slider, a text or a list of choices")
     return ipywidgets.Dropdown(options=list(spec), description=name, **wide)
 
 
@@ -93,8 +95,8 @@ def explore(
 ) -> Explorer:
     """Show controls over the figure `draw(**values) -> Figure`; returns the `Explorer`.
 
-    static: settings for the fallback picture, stacked; by default the first values alone. A control is a `Slider` or
-    a list of choices, options being values or (label, value) pairs.
+    static: settings for the fallback picture, stacked; by default the first values alone. A control is a `Slider`, a
+    text to edit (its first value), or a list of choices, options being values or (label, value) pairs.
     """
     explorer = Explorer(draw, controls)
     pages = [png(draw(**{**explorer.values, **values})) for values in static] or [explorer.picture.value]

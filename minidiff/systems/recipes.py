@@ -17,7 +17,7 @@ from minidiff.judges.scenes import parse
 from minidiff.judges.scorecard import matches
 from minidiff.randomness import randn, seeded
 from minidiff.samplers import dpmpp_2m, sample
-from minidiff.systems import scenes
+from minidiff.systems import clip_recipes, scenes
 from minidiff.systems.fashion import N_CLASSES, NULL, build_classifier, build_denoiser, build_judge, judge, pictures
 from minidiff.systems.train import Recipe
 from minidiff.training import Batch, Draw, diffuse, draw_rows
@@ -161,4 +161,5 @@ RECIPES = (
         "scenes-captioner", scenes.build_captioner, lambda: diffuse(scenes.draw_scenes(32)), 12000, _captioner_scores,
         {"lr": 1e-3, "ema": 0.999},
     ),
+    *clip_recipes.RECIPES,
 )  # fmt: skip

@@ -75,3 +75,11 @@ def test_unknown_control_no_control_and_no_choice_are_refused():
         Explorer(line, {})
     with pytest.raises(ValueError, match="name: got"):
         Explorer(line, {"w": Slider(0, 8, 0.5, start=1), "name": []})
+
+
+def test_a_text_can_be_typed():
+    explorer = Explorer(line, {"w": Slider(0, 8, 0.5, start=1), "name": "up"})
+    first = explorer.picture.value
+    explorer.set(name="down")
+    assert explorer.values == {"w": 1.0, "name": "down"}
+    assert explorer.picture.value != first

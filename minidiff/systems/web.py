@@ -1,0 +1,60 @@
+"""A small web with planted faults, to clean and to search as LAION did (arXiv 2210.08402): every fault is known."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Generator, Tensor
+
+from minidiff.data.captions import captions
+from minidiff.data.prompts import Prompt, World, place
+from minidiff.data.scenes import render
+from minidiff.systems.clip import WORLD
+from minidiff.validate import require
+
+
+@dataclass(frozen=True)
+class Web:
+    """N pictures (N, 3, 16, 16) in [−1, 1], the texts found beside them, and the truth about both.
+
+    prompts: what each picture shows. matched: (N,) bool, the text is about this picture. origin: (N,) int64, the row of
+    which this picture is a noisy copy, its own row for originals. safe: (N,) bool, False where a black cross is in it.
+    """
+
+    pictures: Tensor
+    texts: list[str]
+    prompts: list[Prompt]
+    matched: Tensor
+    origin: Tensor
+    safe: Tensor
+
+    def __len__(self) -> int:
+        return len(self.texts)
+
+
+def collect(
+    n: int, seed: int, wrong: float = 0.3, copied: float = 0.05, world: World = WORLD, split: str | None = None
+) -> Web:
+    """n pairs. A share `wrong` has the text of another such pair; the last `copied`·n pictures are copies with noise.
+
+    The noise has a standard deviation of 0.05, of pixels in [−1, 1].
+    """
+    require(0 <= wrong <= 1 and 0 <= copied < 1, "wrong, copied", (wrong, copied), "shares in [0, 1], copied below 1")
+    generator, copies = Generator().manual_seed(seed), round(copied * n)
+    prompts = world.prompts(n - copies, generator, split)
+    pictures = render(place(prompts, generator))
+    which = torch.randperm(n - copies, generator=generator)[:copies]
+    noise = 0.05 * torch.randn(copies, *pictures.shape[1:], generator=generator)
+    prompts = prompts + [prompts[i] for i in which.tolist()]
+    matched = torch.rand(n, generator=generator) >= wrong
+    about = torch.arange(n)
+    about[~matched] = about[~matched].roll(1)
+    texts = captions(prompts)
+    black_cross = [any((g.kind, g.colour) == ("cross", "black") for g in p.groups) for p in prompts]
+    return Web(
+        torch.cat([pictures, (pictures[which] + noise).clamp(-1, 1)]),
+        [texts[i] for i in about.tolist()],
+        prompts,
+        matched,
+        torch.cat([torch.arange(n - copies), which]),
+        ~torch.tensor(black_cross),
+    )
