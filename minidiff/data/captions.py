@@ -4,10 +4,11 @@
 """
 
 from collections.abc import Sequence
+from itertools import product
 from random import Random
 
-from minidiff.data.prompts import OPPOSITE, Group, Prompt
-from minidiff.data.scenes import KINDS
+from minidiff.data.prompts import OPPOSITE, RELATIONS, Group, Prompt
+from minidiff.data.scenes import COLOURS, KINDS, SHAPES, SIZES
 from minidiff.validate import require
 
 STYLES = ("short", "paraphrase", "long", "german")
@@ -184,12 +185,10 @@ def _german(prompt: Prompt) -> str:
 
 
 def vocabulary(styles: Sequence[str] = ("short", "paraphrase", "long")) -> list[str]:
-    """Every word that captions in these styles can hold, sorted: for `WordTokenizer`."""
-    from itertools import product
+    """The words that captions in these styles can hold, sorted, for `WordTokenizer`; all but "some".
 
-    from minidiff.data.prompts import RELATIONS
-    from minidiff.data.scenes import COLOURS, SHAPES, SIZES
-
+    No vocabulary is ever complete. "some" is left to be UNKNOWN, which is a token like others and trained like them.
+    """
     texts: set[str] = set()
     for kind, count, size in product(KINDS, range(1, 5), SIZES):
         for colour in COLOURS if kind in SHAPES else (None,):

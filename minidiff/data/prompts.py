@@ -80,7 +80,7 @@ class Prompt:
 class World:
     """Which prompts are drawn: from which kinds, colours and families (all equally likely).
 
-    The two-factor worlds of the live tier are small ones: World(kinds=SHAPES[:3], colours=COLOURS[:4], families=("one",)).
+    A world to learn live is a small one: World(kinds=SHAPES[:3], colours=COLOURS[:4], families=("one",)).
     """
 
     kinds: tuple[str, ...] = SHAPES
@@ -107,11 +107,12 @@ class World:
     def group(self, rng: Random, other_than: Iterable[Group] = (), **given) -> Group:
         """A random group, of another kind or colour than those."""
         taken = {(group.kind, group.colour) for group in other_than}
-        while True:
-            kind = given.get("kind") or rng.choice(self.kinds)
-            colour = rng.choice(self.colours) if kind in SHAPES else None
-            if (kind, colour) not in taken:
-                return Group(kind, colour, given.get("size", "medium"), given.get("count", 1))
+        kinds = [given["kind"]] if "kind" in given else self.kinds
+        free = {k: [c for c in (self.colours if k in SHAPES else (None,)) if (k, c) not in taken] for k in kinds}
+        kinds = [kind for kind, colours in free.items() if colours]
+        require(bool(kinds), "kinds, colours", (self.kinds, self.colours), "a world with more kinds or colours")
+        kind = rng.choice(kinds)
+        return Group(kind, rng.choice(free[kind]), given.get("size", "medium"), given.get("count", 1))
 
 
 def _random(generator: Generator | int) -> Random:
@@ -125,29 +126,29 @@ def _draw(world: World, rng: Random) -> Prompt:
     family = rng.choice(world.families)
     if family == "empty":
         return Prompt()
+    if family == "surrounding":
+        return surrounding(world, rng)
     a = world.group(rng)
-    b = world.group(rng, [a])
     if family == "one":
         return Prompt((a,))
     if family == "sizes":
         return Prompt((replace(a, size=rng.choice(("small", "large"))),))
+    if family == "count":
+        return Prompt((replace(a, count=rng.randint(2, MAX_OBJECTS)),))
+    b = world.group(rng, [a])
     if family == "relation":
         return Prompt((a, b), rng.choice(SIDEWAYS))
     if family == "pair":
         return Prompt((a, b))
-    if family == "count":
-        return Prompt((replace(a, count=rng.randint(2, MAX_OBJECTS)),))
     if family == "counts":
         count = rng.randint(2, 3)
         return Prompt((replace(a, count=count), replace(b, count=rng.randint(1, MAX_OBJECTS - count))))
     if family == "several":
         c = world.group(rng, [a, b])
         return Prompt((a, b, c) if rng.random() < 0.5 else (a, b, c, world.group(rng, [a, b, c])))
-    if family == "negation":
-        groups = (a,) if rng.random() < 0.5 else (a, b)
-        others = [kind for kind in world.kinds if kind not in {group.kind for group in groups}]
-        return Prompt(groups, absent=rng.choice(others)) if others else Prompt(groups)
-    return surrounding(world, rng)
+    groups = (a,) if rng.random() < 0.5 else (a, b)
+    others = [kind for kind in world.kinds if kind not in {group.kind for group in groups}]
+    return Prompt(groups, absent=rng.choice(others)) if others else Prompt(groups)
 
 
 def surrounding(world: World, rng: Random) -> Prompt:
@@ -162,8 +163,9 @@ def surrounding(world: World, rng: Random) -> Prompt:
 
 def behind(world: World, inner: Group, rng: Random) -> Group:
     """A large group that `inner` can be seen in front of: of another colour."""
-    kinds = [kind for kind in world.kinds if kind in HOLLOW and (inner.colour or kind != inner.kind)]
-    return world.group(rng, [Group(kind, inner.colour) for kind in KINDS], kind=rng.choice(kinds), size="large")
+    kinds = [kind for kind in world.kinds if kind in HOLLOW and (kind in SHAPES or kind != inner.kind)]
+    same = [Group(kind, inner.colour) for kind in SHAPES]
+    return world.group(rng, same, kind=rng.choice(kinds), size="large")
 
 
 # ---------------------------------------------------------------- places
@@ -246,7 +248,7 @@ def minimal_pairs(
 ) -> list[tuple[Prompt, Prompt]]:
     """n pairs of prompts that differ in one thing only: of `FAILURES`, or "surrounding" (who is around whom).
 
-    "length" pairs differ in their last object, which a long caption (`captions.caption(…, "long")`) names after token 77.
+    "length" pairs differ in their last object, which a long caption (`captions.caption`) names after token 77.
     """
     require(failure in (*FAILURES, "surrounding"), "failure", repr(failure), f"one of {(*FAILURES, 'surrounding')}")
     world, rng = world or World(), _random(generator)

@@ -1,9 +1,9 @@
 """Scenes: up to four objects on a light ground, drawn so that a picture's content can be read back exactly.
 
-A scene is a row of integers: what each object is, its colour, its size, and its place on a 16×16 lattice. `render` draws
-many scenes at once at 16, 32 or 64 px; `judges.scenes.parse` reads them back; `data.prompts` says which scenes a prompt
-allows, and `data.captions` puts it into words. Positions lie on a lattice because then the pictures of one object
-are finitely many, and reading one back is a comparison with all of them rather than a search.
+A scene is a row of integers: what each object is, its colour, its size, and its place on a 16×16 lattice. `render`
+draws many scenes at once at 16, 32 or 64 px; `judges.scenes.parse` reads them back; `data.prompts` says which scenes a
+prompt allows, and `data.captions` puts it into words. Positions lie on a lattice because then the pictures of one
+object are finitely many, and reading one back is a comparison with all of them rather than a search.
 """
 
 import math
@@ -26,7 +26,7 @@ COLOURS = ("red", "green", "blue", "yellow", "purple", "black")
 PALETTE = torch.tensor(
     [[0.90, 0.10, 0.10], [0.10, 0.65, 0.20], [0.15, 0.25, 0.95], [0.95, 0.80, 0.10], [0.75, 0.20, 0.85], [0.08] * 3]
 )
-"""RGB in [0, 1] of `COLOURS`, each at least 0.6 from the others and from the ground."""
+"""RGB in [0, 1] of `COLOURS`, each at least 0.58 from the others and from the ground."""
 SIZES = ("small", "medium", "large")
 RADIUS = {"small": 0.13, "medium": 0.19, "large": 0.40}
 """Half an object's extent, in sides of the picture."""
@@ -168,22 +168,17 @@ def render(scenes: Scenes, side: int = 16) -> Tensor:
 
 def empty(batch: int) -> Scenes:
     """B scenes without objects on the plain ground."""
-    slots = [torch.full((batch, MAX_OBJECTS), -1) for _ in range(2)]
-    zeros = [torch.zeros(batch, MAX_OBJECTS, dtype=torch.int64) for _ in range(3)]
-    return Scenes(*slots, *zeros, torch.zeros(batch, dtype=torch.int64))
+    none, zero = torch.full((batch, MAX_OBJECTS), -1), torch.zeros(batch, MAX_OBJECTS, dtype=torch.int64)
+    return Scenes(none, none.clone(), zero, zero.clone(), zero.clone(), torch.zeros(batch, dtype=torch.int64))
 
 
 def assemble(rows: list[list[tuple[str, str | None, str, int, int]]], ground: list[str] | None = None) -> Scenes:
     """Scenes from lists of objects (kind, colour or None, size, row, column): the inverse of `Scenes.objects`."""
-    scenes = empty(len(rows))
-    values = [
-        [(KINDS.index(k), COLOURS.index(c) if c else -1, SIZES.index(s), y, x) for k, c, s, y, x in row] for row in rows
-    ]
-    for i, objects in enumerate(values):
+    nothing, slots = (-1, -1, 0, 0, 0), []
+    for i, objects in enumerate(rows):
         require(len(objects) <= MAX_OBJECTS, "rows", f"{len(objects)} objects in row {i}", f"at most {MAX_OBJECTS}")
-    filled = torch.tensor([row + [(-1, -1, 0, 0, 0)] * (MAX_OBJECTS - len(row)) for row in values]).reshape(
-        -1, MAX_OBJECTS, 5
-    )
-    if ground is not None:
-        scenes.ground.copy_(torch.tensor([GROUNDS.index(g) for g in ground]))
-    return Scenes(*filled.unbind(-1), scenes.ground)
+        known = [(KINDS.index(k), COLOURS.index(c) if c else -1, SIZES.index(s), y, x) for k, c, s, y, x in objects]
+        slots.append(known + [nothing] * (MAX_OBJECTS - len(known)))
+    kind, colour, size, row, column = torch.tensor(slots, dtype=torch.int64).reshape(-1, MAX_OBJECTS, 5).unbind(-1)
+    index = torch.tensor([GROUNDS.index(g) for g in ground or ["plain"] * len(rows)], dtype=torch.int64)
+    return Scenes(kind, colour, size, row, column, index)

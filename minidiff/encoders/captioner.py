@@ -1,7 +1,7 @@
 """An autoregressive captioner p(caption | x_t): it reads noisy pictures, and its gradient can guide.
 
-p(y | x_t) = Π_k p(y_k | y_<k, x_t). Trained by itself on noisy pictures at all times, it is a forward model that speaks:
-∇_x Σ_k log p(y_k | y_<k, x_t) is the classifier guidance of a class for every sentence.
+p(y | x_t) = Π_k p(y_k | y_<k, x_t). Trained by itself on pictures at all noise levels, it is a classifier whose
+classes are sentences, and ∇_x Σ_k log p(y_k | y_<k, x_t) its guidance.
 """
 
 import torch
@@ -17,7 +17,7 @@ from minidiff.validate import describe, require
 
 
 class Captioner(nn.Module):
-    """One transformer over picture and text tokens: picture tokens see each other, a word sees them and what precedes it.
+    """One transformer over both: picture tokens see each other, a word sees them all and the words before it.
 
     side, channels, patch: of the pictures. vocabulary: size of the tokenizer. length: tokens of a caption, START and
     END included. schedule: how the pictures are noised, for `loss`.
@@ -66,7 +66,7 @@ class Captioner(nn.Module):
 
     @torch.no_grad()
     def write(self, x_t: Tensor, t: Tensor, temperature: float = 0.0, generator: Generator | None = None) -> Tensor:
-        """Captions for pictures, token by token: (B, length) int64. temperature 0 takes the likeliest word each time."""
+        """Captions for pictures, token by token: (B, length) int64. temperature 0 takes the likeliest word."""
         require(temperature >= 0, "temperature", temperature, "a number ≥ 0")
         tokens = torch.full((len(x_t), 1), START, device=x_t.device)
         ended = torch.zeros(len(x_t), dtype=torch.bool, device=x_t.device)

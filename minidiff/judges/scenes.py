@@ -1,4 +1,4 @@
-"""Reading a picture of a scene back, by analysis-by-synthesis: draw every object everywhere, keep what fits best, repeat.
+"""Reading a picture of a scene back by analysis-by-synthesis: draw each object everywhere, keep the best, repeat.
 
 The renderer's objects on its lattice are finitely many templates. A template with coverage m and colour c, laid over
 the canvas x̂ drawn so far, changes it by d = m·(c − x̂); with the residual r = x − x̂ the squared error falls by
@@ -53,10 +53,10 @@ class Parsed:
 
 @dataclass(frozen=True)
 class _Templates:
-    """T drawings of one object, pooled to P = 256 pixels. Of a shape `paint` is its coverage, for one colour at a time."""
+    """T drawings of one object, pooled to P = 256 pixels."""
 
     cover: Tensor  # (T, P)
-    paint: Tensor  # (T, 3, P), colour times coverage
+    paint: Tensor  # (T, 3, P), colour times coverage; a shape is white here
     tinted: Tensor  # (T,) bool: does it come in the six colours?
     label: Tensor  # (T, 4): kind, size, row, column
 

@@ -1,8 +1,8 @@
 """Does the picture show what the caption says? GenEval's questions (arXiv 2310.11513), answered by reading the scene.
 
 GenEval asks an object detector about one object, two objects, counting, colours, position and attribute binding.
-Here `judges.scenes.parse` reads every object exactly, so that the same questions, and three more (negation, surrounding,
-long captions), have answers without a detector's errors. An unreadable picture answers none of them right.
+Here `judges.scenes.parse` reads every object exactly, so that the same questions, and three more (negation,
+surrounding, long captions), have answers without a detector's errors. An unreadable picture answers none right.
 """
 
 from collections import Counter
@@ -63,7 +63,7 @@ def _surrounded(ring: Sequence[Object], inner: Object) -> bool:
 
 
 def shows(prompt: Prompt, things: Sequence[Object], ground: str = "plain") -> bool:
-    """The whole prompt: exactly its objects, with their colours, its sizes where it names them, its relation, its ground.
+    """The whole prompt: exactly its objects, with their colours and the sizes it names, its relation, its ground.
 
     Around something, "some" is three or more of the ring and one or more of what is inside.
     """
@@ -149,7 +149,7 @@ class Score:
 
 @dataclass(frozen=True)
 class Scorecard:
-    """scores: by question. failures: by question, (caption, what was read, picture (3, S, S)) of up to 8 wrong pictures."""
+    """scores: by question. failures: by question, (caption, what was read, picture (3, S, S)) of up to 8 pictures."""
 
     scores: Mapping[str, Score]
     failures: Mapping[str, list[tuple[str, str, Tensor]]]

@@ -14,7 +14,8 @@ def modulate(x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
 class ModulatedBlock(nn.Module):
     """(B, N, d), condition (B, d) → (B, N, d): attention, then an MLP, each modulated before and gated after.
 
-    mask (N, N) bool: row i may look at column j where true; None lets all look at all. The six vectors come from the condition; all start at zero, gates included, so that a new block is the identity.
+    The six vectors come from the condition; all start at zero, gates included, so that a new block is the identity.
+    mask (N, N) bool: token i may look at token j where it is true; None lets all look at all.
     """
 
     def __init__(self, dim: int, heads: int, expand: int = 4):
