@@ -49,7 +49,8 @@ def recall_at(similarity: Tensor, k: int = 1) -> float:
 
 @lru_cache
 def tokenizer() -> WordTokenizer:
-    return WordTokenizer(vocabulary())
+    """All words of scene captions but "some", which the shipped weights were trained to read as UNKNOWN."""
+    return WordTokenizer([word for word in vocabulary() if word != "some"])
 
 
 def tokens(texts: Sequence[str]) -> Tensor:
@@ -96,7 +97,7 @@ def scenes() -> CLIP:
 
 @lru_cache
 def german_tokenizer() -> WordTokenizer:
-    return WordTokenizer(vocabulary(("german",)))
+    return WordTokenizer([*vocabulary(("german",)), "einige", "einigen"])
 
 
 def german_tokens(texts: Sequence[str]) -> Tensor:
