@@ -185,7 +185,7 @@ def _arranged(prompt: Prompt, rng: Random) -> list[tuple[str, str | None, str, i
         places = _around(prompt, rng)
     elif prompt.relation == "riding":
         row, column = rng.randint(10, 11), rng.randint(6, 9)
-        places = [(row - 5, column + rng.randint(-1, 1)), (row, column)]
+        places = [(row - 6, column + rng.randint(-1, 1)), (row, column)]
         # The rider is drawn last, in front of what it rides.
         singles, places = singles[::-1], places[::-1]
     elif len(singles) == 1:

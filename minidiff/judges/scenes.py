@@ -34,8 +34,10 @@ from minidiff.data.scenes import (
 from minidiff.validate import describe, require, require_floating
 
 READABLE = 0.2
-"""The largest root-mean-square error, in the pictures' unit of [−1, 1], of a picture that counts as read."""
-MIN_GAIN, MIN_FIT = 1.0, 0.5
+"""The largest root-mean-square error, in the pictures' unit of [−1, 1], of a picture that counts as read …"""
+SPOTLESS = 0.4
+"""… and the largest in any of its 4×4 patches (16 px): nothing, not even something small or faint, goes unexplained."""
+MIN_GAIN, MIN_FIT = 0.15, 0.5
 """An object must lower the squared error by this much (pictures in [0, 1]), and by this share of what it changes."""
 
 
@@ -172,7 +174,7 @@ def _parse(x: Tensor, side: int) -> Parsed:
     which, colour = _greedy(t, x, ground)
     # Where that fails: sweep twice; start again without large objects, which may have taken four others for one.
     small = t.label[:, 1] != SIZES.index("large")
-    rms = lambda w, c: 2 * (_squared(t, x, ground, w, c) / x[0].numel()).sqrt()
+    rms = lambda w, c: 2 * (_squared(t, x, ground, w, c) / (3 * LATTICE**2)).sqrt()
     for start in ("kept", "kept", "small"):
         poor = rms(which, colour) > READABLE
         if bool(poor.any()):
@@ -181,8 +183,9 @@ def _parse(x: Tensor, side: int) -> Parsed:
             new = _swept(*args, *(old if start == "kept" else _greedy(*args, small)))
             better = (_squared(*args, *new) < _squared(*args, *old))[:, None]
             which[poor], colour[poor] = (torch.where(better, n, o) for n, o in zip(new, old))
-    error = rms(which, colour)
-    return Parsed(_scenes(t, which, colour, index), error, error <= READABLE)
+    error, left = rms(which, colour), x - _drawn(t, ground, which, colour)
+    patches = F.avg_pool2d((4 * left**2).mean(1).reshape(-1, 1, LATTICE, LATTICE), 4).sqrt()
+    return Parsed(_scenes(t, which, colour, index), error, (error <= READABLE) & (patches.amax((1, 2, 3)) <= SPOTLESS))
 
 
 def _scenes(t: _Templates, which: Tensor, colour: Tensor, ground: Tensor) -> Scenes:

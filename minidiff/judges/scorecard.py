@@ -186,6 +186,6 @@ def scorecard(
     return Scorecard(scores, failures)
 
 
-def oracle(world: World, side: int = 16, generator: Generator | int = 1) -> Callable[[list[Prompt]], Tensor]:
+def oracle(side: int = 16, generator: Generator | int = 1) -> Callable[[list[Prompt]], Tensor]:
     """Pictures that are right by construction: what a perfect generator would draw for these prompts."""
     return lambda prompts: render(place(prompts, generator), side)
