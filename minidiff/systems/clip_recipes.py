@@ -125,5 +125,5 @@ RECIPES = (
         "clip-german", clip.build_german, lambda: clip.draw_translations(64), 1500, german_scores,
         {"lr": 1e-3, "ema": 0.998},
     ),
-    Recipe("clip-emoji", build_emoji, lambda: draw_emoji(64), 2000, emoji_scores, {"lr": 1e-3, "ema": 0.998}),
+    Recipe("clip-emoji", build_emoji, lambda: draw_emoji(64), 1600, emoji_scores, {"lr": 1e-3, "ema": 0.998}),
 )  # fmt: skip
