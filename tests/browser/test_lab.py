@@ -1,8 +1,10 @@
-"""The door, opened: a real JupyterLab on this machine, a real browser, chapter 01 from top to bottom, a slider moved.
+"""The door, opened: a real JupyterLab on this machine, a real browser, chapter 01 from top to bottom, a slider moved,
+strokes painted with a mouse.
 
 The browser may speak to 127.0.0.1 and to nobody else: whatever it asks of another host is refused and fails the test.
 """
 
+import json
 import os
 import shutil
 import signal
@@ -188,3 +190,77 @@ def test_the_watch_sees_and_refuses_other_hosts(opened):
     refused = page.evaluate("() => fetch('https://example.org/').then(() => 'answered', () => 'refused')")
     assert refused == "refused"
     assert watch.outside == ["https://example.org/"]
+
+
+# ---------------------------------------------------------------- a canvas to paint on
+
+PAINT = """import matplotlib.pyplot as plt
+import torch
+from minidiff.show.painter import paint
+
+def draw(guide, t0):
+    figure = plt.figure(figsize=(2, 2))
+    figure.gca().imshow(((guide + 1) / 2).permute(1, 2, 0).numpy())
+    return figure
+
+painter = paint(draw, {"ground": (1.0, 1.0, 1.0), "red": (0.9, 0.1, 0.1)}, torch.ones(3, 16, 16))"""
+INKED = """canvas => {
+    const {data} = canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height);
+    let red = 0;
+    for (let i = 0; i < data.length; i += 4) red += data[i] > 200 && data[i + 1] < 60;
+    return red;
+}"""
+
+
+def put_notebook(lab: str, path: str, source: str) -> None:
+    cell = {"cell_type": "code", "source": source, "metadata": {}, "outputs": [], "execution_count": None, "id": "a"}
+    kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3"}}
+    content = {"cells": [cell], "metadata": kernel, "nbformat": 4, "nbformat_minor": 5}
+    body = json.dumps({"type": "notebook", "content": content}).encode()
+    headers = {"Authorization": f"token {TOKEN}", "Content-Type": "application/json"}
+    request = urllib.request.Request(f"{lab}/api/contents/{path}", body, headers, method="PUT")
+    urllib.request.urlopen(request, timeout=30).close()
+
+
+def drag(page, canvas, start, end) -> None:
+    box = canvas.bounding_box()
+    at = lambda p: (box["x"] + p[0] * box["width"], box["y"] + p[1] * box["height"])
+    page.mouse.move(*at(start))
+    page.mouse.down()
+    page.mouse.move(*at(end), steps=6)
+    page.mouse.up()
+
+
+def test_a_mouse_paints_and_the_button_samples(lab, chromium, tmp_path):
+    put_notebook(lab, "notebooks/paint.ipynb", PAINT)
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, headless=True, args=FLAGS)
+        page = browser.new_page(viewport={"width": 1280, "height": 1000})
+        watch = Watch(page, lab)
+        page.goto(f"{lab}/lab/tree/notebooks/paint.ipynb?reset&token={TOKEN}")
+        page.wait_for_selector(".jp-Notebook .jp-Cell", timeout=2 * MINUTE)
+        page.wait_for_function(IDLE, timeout=2 * MINUTE)
+        page.evaluate(RUN_ALL)
+        page.wait_for_function("() => window.finished !== null", timeout=2 * MINUTE)
+        errors = [o for c in page.evaluate(OUTPUTS) for o in c["outputs"] if o["output_type"] == "error"]
+        assert errors == []
+        canvas = page.locator(".jp-OutputArea-output canvas").first
+        canvas.wait_for(timeout=MINUTE)
+        canvas.scroll_into_view_if_needed()
+        image = page.locator(".jp-OutputArea-output img").first
+        before = image.evaluate(PIXELS)
+        assert canvas.evaluate(INKED) == 0
+        drag(page, canvas, (0.25, 0.5), (0.75, 0.5))
+        page.wait_for_function(f"canvas => ({INKED})(canvas) > 1000", arg=canvas.element_handle(), timeout=MINUTE)
+        page.screenshot(path=tmp_path / "painted.png")
+        assert image.evaluate(PIXELS) == before  # painting alone samples nothing
+        page.get_by_role("button", name="sample").click()
+        after, until = before, time.monotonic() + 60
+        while after == before and time.monotonic() < until:
+            page.wait_for_timeout(200)
+            after = image.evaluate(PIXELS)
+        page.screenshot(path=tmp_path / "sampled.png")
+        browser.close()
+    assert after != before, "the button was pressed and the picture did not change"
+    assert watch.errors == []
+    assert watch.outside == []
