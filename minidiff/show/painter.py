@@ -38,7 +38,7 @@ class Painter:
         self.last: tuple[float, float] | None = None  # where the pressed mouse was
         self.canvas = Canvas(width=self.n * cell, height=self.n * cell, layout={"border": "1px solid gray"})
         self.colour = ipywidgets.ToggleButtons(
-            options=list(palette), value=list(palette)[1], style={"button_width": "62px"}, tooltips=[*palette]
+            options=list(palette), value=list(palette)[1], style={"button_width": "80px"}, tooltips=[*palette]
         )
         self.t0 = ipywidgets.FloatSlider(
             value=t0.start, min=t0.low, max=t0.high, step=t0.step, description=t0.label or "t0"
