@@ -122,7 +122,8 @@ CLIP_LOSS = Exercise(
         "In row i and in column i the right answer is i. `F.cross_entropy(logits, torch.arange(B))` asks the rows.",
         "`(F.cross_entropy(logits, t) + F.cross_entropy(logits.T, t)) / 2`, with `logits = scale * a @ b.T`.",
     ),
-    expected="the trained model on 50 held-out pairs: 0.016 ± 0.015; with the captions passed on by one 37.0 ± 1.2 (5 seeds).",
+    expected="the trained model on 50 held-out pairs: 0.016 ± 0.015; with the captions passed on by one "
+    "37.0 ± 1.2 (5 seeds).",
     trap="with pairs drawn at random, rows and columns of the table look alike, and the loss of one direction is close "
     "to that of the other; only where one caption fits many pictures do the two part.",
 )
@@ -220,7 +221,8 @@ READ_AT_END = Exercise(
         "`(tokens == end).int().argmax(1)`: among equal largest values argmax takes the first.",
         "`features[torch.arange(len(tokens)), first]` picks position `first[i]` of row i.",
     ),
-    expected="8 more places of padding move the vector at END by 1.6e-6 ± 0.2e-6 (rounding), that of the last place by 12 ± 3.",
+    expected="8 more places of padding move the vector at END by 1.6e-6 ± 0.2e-6 (rounding), that of the "
+    "last place by 12 ± 3 (5 seeds).",
     trap="if every caption fills its row, the last position *is* END, and in OpenAI's vocabulary the largest id is.",
 )
 
@@ -296,7 +298,8 @@ ZERO_SHOT = Exercise(
         "`F.normalize(prompts, dim=2)` makes unit vectors, `.mean(1)` goes over the templates. What is the length now?",
         "`classes = F.normalize(F.normalize(prompts, dim=2).mean(1), dim=1)`, then `pictures @ classes.T`.",
     ),
-    expected="shapes by six prompts each: 1.000 ± 0.000 of 300 pictures (5 seeds); pictures in another order: chance, 0.2.",
+    expected="shapes by six prompts each: 1.000 ± 0.000 of 300 pictures (5 seeds); with the pictures in another "
+    "order chance, 0.2.",
     trap="if the prompts of all classes spread equally, their means are equally short, and the forgotten second "
     "normalisation changes no answer.",
 )
