@@ -19,12 +19,13 @@ class DiT(nn.Module):
     """`net(x_t, t)` or `net(x_t, t, tokens=captions)`: x_t (B, channels, side, side), t (B,), tokens (B, L) int64.
 
     patch: side of a patch; (side/patch)² picture tokens of width `dim`. vocabulary, text_length: number of words and of
-    tokens of a caption, L ≤ text_length; with vocabulary = 0 the network has no text input at all.
+    tokens of a caption, L ≤ text_length; with vocabulary = 0 the network has no text input at all. place_std: of the
+    initial positions. Word vectors have 1: where their order matters, positions of 0.3 are found sooner than of 0.02.
     """
 
     def __init__(
         self, side: int = 16, channels: int = 3, patch: int = 4, dim: int = 128, depth: int = 4, heads: int = 4,
-        vocabulary: int = 0, text_length: int = 0,
+        vocabulary: int = 0, text_length: int = 0, place_std: float = 0.02,
     ):  # fmt: skip
         super().__init__()
         require(side % patch == 0, "patch", patch, f"a divisor of side = {side}")
@@ -33,10 +34,10 @@ class DiT(nn.Module):
         self.vocabulary, self.text_length, n = vocabulary, text_length, (side // patch) ** 2
         self.time = TimeEmbedding(dim)
         self.stem = nn.Linear(patch**2 * channels, dim)
-        self.place = nn.Parameter(0.02 * torch.randn(n, dim))
+        self.place = nn.Parameter(place_std * torch.randn(n, dim))
         if vocabulary:
             self.words = nn.Embedding(vocabulary, dim)
-            self.word_place = nn.Parameter(0.02 * torch.randn(text_length, dim))
+            self.word_place = nn.Parameter(place_std * torch.randn(text_length, dim))
         self.blocks = nn.ModuleList(ModulatedBlock(dim, heads) for _ in range(depth))
         self.last, self.head = zeroed(nn.Linear(dim, 2 * dim)), zeroed(nn.Linear(dim, patch**2 * channels))
 

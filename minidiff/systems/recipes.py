@@ -1,11 +1,14 @@
 """How every shipped file of weights is made: `minidiff train NAME` runs the recipe of that name."""
 
+from dataclasses import replace
+from functools import partial
+
 import torch
 from torch import Generator, Tensor, nn
 
 from minidiff import times
 from minidiff.data.captions import captions
-from minidiff.data.prompts import World, place
+from minidiff.data.prompts import place
 from minidiff.data.real import fashion_mnist
 from minidiff.data.scenes import render
 from minidiff.denoiser import Denoiser
@@ -105,8 +108,8 @@ def text_scores(model: nn.Module, n: int = 500, split: str = "test") -> dict[str
     """Share of pictures that show their caption, by family and w; "shuffled" gives each the caption of another."""
     assert isinstance(model, Denoiser)
     scores = {}
-    for family in scenes.WORLD.families:
-        prompts = World(families=(family,)).prompts(n, 0, split)
+    for family in scenes.SMALL.families:
+        prompts = replace(scenes.SMALL, families=(family,)).prompts(n, 0, split)
         cond = {"tokens": scenes.tokens(captions(prompts)).to(_device(model))}
         for w in (0.0, 1.0, 3.0):
             read = parse(scene_samples(model, n, cond, w))
@@ -154,8 +157,11 @@ RECIPES = (
     ),
     Recipe(
         "scenes-text", scenes.build_text,
-        lambda: diffuse(scenes.draw_scenes(32), times.logit_normal(0.3, 1.0), drop=0.1, null=scenes.null_tokens()),
-        4200, text_scores, {"lr": 1.5e-3, "ema": 0.998},
+        lambda: diffuse(
+            scenes.draw_scenes(32, scenes.SMALL), times.logit_normal(0.3, 1.0), drop=0.1, null=scenes.null_tokens()
+        ),
+        4200, text_scores,
+        {"lr": 1.5e-3, "ema": 0.998, "optimizer": partial(torch.optim.AdamW, betas=(0.9, 0.98))},
     ),
     Recipe(
         "scenes-captioner", scenes.build_captioner, lambda: diffuse(scenes.draw_scenes(32)), 12000, _captioner_scores,
