@@ -198,7 +198,7 @@ health.examine()
 # | **I** | **Control the score** | | | |
 # | 01 | Bayes' rule for scores | [lecture](../lectures/01_bayes_rule.md) | [notebook](01_bayes_rule.ipynb) | [exercises](../exercises/01_bayes_rule.ipynb) |
 # | 02 | Training a conditional model | [lecture](../lectures/02_conditional_training.md) | [notebook](02_conditional_training.ipynb) | [exercises](../exercises/02_conditional_training.ipynb) |
-# | 03 | Plug in a forward model: inverse problems, strokes, a captioner |  | |  |
+# | 03 | Plug in a forward model: inverse problems, strokes, a captioner | [lecture](../lectures/03_forward_models.md) | [notebook](03_forward_models.ipynb) | [exercises](../exercises/03_forward_models.ipynb) |
 # | 04 | Classifier guidance | [lecture](../lectures/04_classifier_guidance.md) | [notebook](04_classifier_guidance.ipynb) | [exercises](../exercises/04_classifier_guidance.ipynb) |
 # | 05 | Classifier-free guidance and the effect of w | [lecture](../lectures/05_classifier_free_guidance.md) | [notebook](05_classifier_free_guidance.ipynb) | [exercises](../exercises/05_classifier_free_guidance.ipynb) |
 # | **II** | **Text to image** | | | |

@@ -315,7 +315,11 @@ axes[0].set(xlabel="$t_0$", ylabel="root mean square", title="More noise: more r
 axes[0].legend()
 axes[1].plot(*prices.T, marker="o", color=show.style.GREEN, label="SDEdit, $t_0$ from 0 to 1")
 axes[1].plot(*price(by_likelihood), "*", markersize=13, color=show.style.RED, label="strokes as likelihood")
-axes[1].set(xlabel="distance to the strokes", ylabel="distance to a real scene", title="A forward model gives both")
+axes[1].set(
+    xlabel="distance to the strokes",
+    ylabel="distance to a real scene",
+    title="Knowing the brush: faithful, nearly as real",
+)
 axes[1].legend()
 plt.show()
 rising, falling = prices[1:, 0].diff(), prices[1:7, 1].diff()
@@ -335,8 +339,8 @@ plt.show()
 
 # %% [markdown]
 # SDEdit knows nothing of brushes: it takes the guide for a *noisy picture*. If we do know the brush, we can plug it in: the red
-# star is `strokes(4)` as forward model with DPS. It is closer to the strokes than SDEdit at its smallest $t_0$, and about as real as
-# at its best.
+# star is `strokes(4)` as forward model with DPS. It is several times closer to the strokes than SDEdit at any $t_0$ tried, and as real
+# as SDEdit at a small $t_0$, though not quite as real as at a large one.
 #
 # **Now you.** Choose a colour, paint with the mouse, press *sample*. Upper row: SDEdit from your $t_0$. Lower row: your
 # strokes as a likelihood, with a brush of 2 pixels and a noise of 0.4 (nobody paints exactly).
