@@ -518,7 +518,7 @@ for ax, style in zip(axes, real.STYLES):
             curve = [clip.recall_at(tables[f"{kind}{name} → {style}"], k) for k in ks]
             ax.plot(ks, curve, line, color=color, label=f"{kind}{name}")
     ax.plot(ks, [k / len(test) for k in ks], color="black", linestyle="--", linewidth=1, label="chance")
-    ax.set(xlabel="pictures looked at, of 123", xscale="log", title=f"Unseen concepts, {style}")
+    ax.set(xlabel="pictures looked at, of 123", xscale="log", title=f"{style}: ahead of a bag of words on names")
 axes[0].set_ylabel("share found")
 axes[0].legend(fontsize=8)
 plt.show()
@@ -530,7 +530,7 @@ chosen = torch.randperm(len(test), generator=seeded(3))[:8].tolist()  # not sele
 sheet = torch.stack([real.pictures("fluent")[test[j]] for i in chosen for j in [i, *best[i, :6].tolist()]])
 ax = show.grid(sheet, columns=7, rows=[f"{names[i]} (place {rank[i]})" for i in chosen], scale=0.8)
 ax.set_xticks([17, *(17 + 34 * i for i in range(1, 7))], ["right", "1st", "2nd", "3rd", "4th", "5th", "6th"])
-ax.set_title("Eight unseen concepts, drawn at random: often the right kind, seldom the right thing")
+ax.set_title("Unseen concepts, drawn at random: faces find faces, little else fits")
 plt.show()
 
 # %% [markdown]
