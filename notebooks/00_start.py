@@ -202,7 +202,7 @@ health.examine()
 # | 04 | Classifier guidance | [lecture](../lectures/04_classifier_guidance.md) | [notebook](04_classifier_guidance.ipynb) | [exercises](../exercises/04_classifier_guidance.ipynb) |
 # | 05 | Classifier-free guidance and the effect of w | [lecture](../lectures/05_classifier_free_guidance.md) | [notebook](05_classifier_free_guidance.ipynb) | [exercises](../exercises/05_classifier_free_guidance.ipynb) |
 # | **II** | **Text to image** | | | |
-# | 06 | CLIP and retrieval |  | |  |
+# | 06 | CLIP and retrieval | [lecture](../lectures/06_clip_retrieval.md) | [notebook](06_clip_retrieval.ipynb) | [exercises](../exercises/06_clip_retrieval.ipynb) |
 # | 07 | From text to pixels: the framework, cross-attention, Imagen, cascades |  | |  |
 # | 08 | DALL-E 1 and 2 |  | |  |
 # | 09 | Latent diffusion and Stable Diffusion |  | |  |
