@@ -30,7 +30,7 @@ COMMAND = "python benchmarks/fashion_cfg.py"
 STRENGTHS = (-1.0, 0.0, 1.0, 3.0, 7.0, 15.0)
 INTERVALS = ((3.0, 0.1, 0.7), (7.0, 0.1, 0.7))
 """(w, low, high): guidance only while low ≤ t ≤ high."""
-STEPS, PER_CLASS, SEEDS = 25, 50, 2
+STEPS, PER_CLASS, SEEDS = 25, 50, 3
 
 
 def real_pictures(per_class: int, offset: int = 0) -> tuple[Tensor, Tensor]:

@@ -2,8 +2,8 @@
 
     python benchmarks/learnable_scenes.py                # about 20 minutes on one core
 
-text       `minidiff train scenes-text`: one or two of three shapes in four colours, four relations, 4,200 steps at
-           batch 32; then 500 held-out captions of two objects at w = 0, 1, 3: share of pictures with both objects right
+text       `minidiff train scenes-text`: one or two of three shapes in four colours, four relations, 8,400 steps at
+           batch 16; then 500 held-out captions of two objects at w = 0, 1, 3: share of pictures with both objects right
            (kind and colour), and with everything right (the relation, too); "another caption" is asked of each picture
 shuffled   the same training with every caption given to another picture: chance, as nothing can be learned from it
 

@@ -19,7 +19,7 @@ from minidiff.guidance import Denoise, bind, extrapolate, within
 from minidiff.randomness import randn, seeded
 from minidiff.samplers import ddpm, heun, sample
 from minidiff.schedules import Karras, Linear
-from minidiff.show.style import BLUE, GREEN, ORANGE
+from minidiff.show.style import BLUE, GREEN, ORANGE, RED
 from minidiff.systems import fashion
 
 HERE = Path(__file__).parent
@@ -112,13 +112,13 @@ def price() -> None:
     }  # fmt: skip
     figure, axes = show.panels(1, 4, size=(2.5, 2.4))
     for ax, (key, name) in zip(axes, names.items()):
-        for seed, colour in zip(range(2), (BLUE, ORANGE)):
+        for seed, colour in enumerate((BLUE, ORANGE, RED)):
             values = [row[key] for row in whole if row["seed"] == seed]
             ax.plot(range(6), values, marker="o", markersize=3, color=colour)
         ax.axhline(record["real"][key], color="black", linestyle=":", linewidth=1)
         ax.set(xticks=range(6), xticklabels=[f"{w:g}" for w in STRENGTHS], xlabel="w", title=name)
         ax.set_ylim(0, ax.get_ylim()[1] * 1.05)
-    figure.suptitle("Accuracy is bought early; diversity and recall pay at every step (two seeds of 500; dotted: real)")
+    figure.suptitle("Accuracy is bought early; diversity and recall pay at every step (3 seeds of 500; dotted: real)")
     save(figure, "price")
 
 

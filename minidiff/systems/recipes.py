@@ -158,10 +158,10 @@ RECIPES = (
     Recipe(
         "scenes-text", scenes.build_text,
         lambda: diffuse(
-            scenes.draw_scenes(32, scenes.SMALL), times.logit_normal(0.3, 1.0), drop=0.1, null=scenes.null_tokens()
+            scenes.draw_scenes(16, scenes.SMALL), times.logit_normal(0.3, 1.0), drop=0.1, null=scenes.null_tokens()
         ),
-        4200, text_scores,
-        {"lr": 1.5e-3, "ema": 0.998, "optimizer": partial(torch.optim.AdamW, betas=(0.9, 0.98))},
+        8400, text_scores,
+        {"lr": 1.2e-3, "ema": 0.999, "optimizer": partial(torch.optim.AdamW, betas=(0.9, 0.98))},
     ),
     Recipe(
         "scenes-captioner", scenes.build_captioner, lambda: diffuse(scenes.draw_scenes(32)), 12000, _captioner_scores,
