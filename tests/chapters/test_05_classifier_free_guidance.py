@@ -318,7 +318,7 @@ def test_the_recorded_run_belongs_to_the_shipped_weights_and_shows_what_the_lect
     assert all(len(values) >= 3 for values in ranks.values())
     assert all(max(ranks[name]) <= -0.9 for name in ("diversity", "recall"))
     assert all(min(ranks[name]) >= 0.9 for name in ("saturation", "out_of_range"))
-    # From w = 3 on nearly every picture is judged right and 1 of 500 shuffles the ranks: the claim is the rise to there.
+    # From w = 3 on nearly every picture is judged right, and 1 of 500 shuffles the ranks. The rise to there counts.
     for seed in range(3):
         accuracy = {r["w"]: r["accuracy"] for r in record["rows"] if r["seed"] == seed and r["low"] == 0.0}
         assert accuracy[-1.0] < 0.15 < 0.85 < accuracy[0.0] < accuracy[1.0] < accuracy[3.0]
