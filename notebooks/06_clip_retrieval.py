@@ -565,12 +565,14 @@ assert shares["relation"] < 0.75 < min(recalls["trained"])
 # %%
 hf = os.environ.get("HF", "")
 if hf:
-    from huggingface_hub import snapshot_download
-
     from minidiff.encoders.clip_tokenizer import ClipTokenizer
 
-    wanted = ["config.json", "preprocessor_config.json", "model.safetensors", "vocab.json", "merges.txt"]
-    folder = Path(snapshot_download("openai/clip-vit-base-patch32", allow_patterns=wanted) if hf == "1" else hf)
+    folder = Path(hf)
+    if hf == "1":
+        from huggingface_hub import snapshot_download  # pip install huggingface_hub
+
+        wanted = ["config.json", "preprocessor_config.json", "model.safetensors", "vocab.json", "merges.txt"]
+        folder = Path(snapshot_download("openai/clip-vit-base-patch32", allow_patterns=wanted))
     openai, words = CLIP.from_folder(folder).to(device), ClipTokenizer.from_folder(folder)
     large = F.interpolate(real.pictures("fluent", 64)[test], openai.image.side, mode="bicubic").clamp(-1, 1)
     says = openai.encode_text(words.encode([f"an icon of a {name}" for name in names]).to(device))
