@@ -68,6 +68,11 @@ class Prompt:
     def split(self) -> str:
         return "test" if zlib.crc32(self.content.encode()) % HELD_OUT == 0 and self.groups else "train"
 
+    def turned(self) -> "Prompt":
+        """The same scene seen from the other object: "a left of b" as "b right of a"."""
+        require(self.relation in OPPOSITE, "relation", repr(self.relation), f"one of {SIDEWAYS}")
+        return replace(self, groups=self.groups[::-1], relation=OPPOSITE[str(self.relation)])
+
     def swapped(self) -> "Prompt":
         """The minimal pair: the same groups, trading places around the relation."""
         a, b = self.groups

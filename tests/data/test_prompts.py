@@ -141,6 +141,15 @@ def test_paraphrases_vary_and_are_reproducible():
     assert len({" ".join(w for w in split(t) if w not in (*COLOURS, *SHAPES, *SIZES)) for t in texts}) >= 12
 
 
+def test_a_scene_can_be_told_from_either_object():
+    """Turned, a prompt allows the very same scenes; swapped, none of them."""
+    for prompt in World(families=("relation",)).prompts(50, 0):
+        things = place([prompt], 1).objects(0)
+        assert shows(prompt.turned(), things)
+        assert not shows(prompt.swapped(), things)
+        assert prompt.turned().turned() == prompt
+
+
 def test_bad_prompts_are_named():
     red = Group("circle", "red")
     for prompt, message in (
