@@ -1,10 +1,11 @@
 """Files that are whole or not there: torn writes, damaged files, leftovers, deferred signals."""
 
 import json
-import os
 import random
 import signal
 import struct
+import subprocess
+import sys
 import threading
 
 import pytest
@@ -159,15 +160,15 @@ class TestUninterrupted:
 
     def test_the_systems_own_handler_still_ends_the_process(self):
         """matplotlib users set SIG_DFL: Ctrl-C must end such a program after the step, not vanish."""
-        child = os.fork()
-        if child == 0:
-            signal.signal(signal.SIGINT, signal.SIG_DFL)
-            with uninterrupted():
-                signal.raise_signal(signal.SIGINT)
-            os._exit(0)
-        _, status = os.waitpid(child, 0)
-        assert os.WIFSIGNALED(status)
-        assert os.WTERMSIG(status) == signal.SIGINT
+        code = (
+            "import signal; from minidiff.checkpoints import uninterrupted\n"
+            "signal.signal(signal.SIGINT, signal.SIG_DFL)\n"
+            "with uninterrupted(): signal.raise_signal(signal.SIGINT); print('finished', flush=True)\n"
+            "print('went on')"
+        )
+        ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300)
+        assert ended.returncode == -signal.SIGINT, ended.stderr
+        assert ended.stdout.split() == ["finished"]
 
     def test_other_threads_are_left_alone(self):
         seen = []

@@ -312,28 +312,31 @@ def stop_by_ctrl_c_outside(folder, build, at):
         loop()
 
 
+def die_writing(folder: str, build: str, save: int, threads: int) -> None:
+    """Train in `folder`; kill this process when half of its checkpoint number `save` is written."""
+    torch.set_num_threads(threads)
+    saves, real = itertools.count(1), checkpoints.save_file
+
+    def torn(flat, path, metadata):
+        real(flat, path, metadata=metadata)
+        if next(saves) == save:
+            data = path.read_bytes()
+            path.write_bytes(data[: len(data) // 2])
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    checkpoints.save_file = torn
+    whole(globals()[build], Path(folder))
+
+
 def stop_in_the_middle_of_writing(folder, build, at):
-    """The process dies with half a checkpoint written: nothing after that line runs, not even `finally`."""
-    child = os.fork()
-    if child == 0:
-        try:
-            saves, real = 0, checkpoints.save_file
+    """The process dies with half a checkpoint written: nothing after that line runs, not even `finally`.
 
-            def torn(flat, path, metadata):
-                nonlocal saves
-                saves += 1
-                real(flat, path, metadata=metadata)
-                if saves == at % 3 + 1:
-                    data = path.read_bytes()
-                    path.write_bytes(data[: len(data) // 2])
-                    os.kill(os.getpid(), signal.SIGKILL)
-
-            checkpoints.save_file = torn
-            whole(build, folder)
-        finally:
-            os._exit(1)
-    _, status = os.waitpid(child, 0)
-    assert os.WIFSIGNALED(status)
+    A new process, not a fork: the threads of autograd and OpenMP do not survive a fork, and their locks stay shut.
+    """
+    call = f"die_writing({str(folder)!r}, {build.__name__!r}, {at % 3 + 1}, {torch.get_num_threads()})"
+    code = f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r}); import test_training as m; m.{call}"
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300)
+    assert ended.returncode == -signal.SIGKILL, ended.stderr
 
 
 STOPS = [

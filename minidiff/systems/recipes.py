@@ -19,7 +19,7 @@ from minidiff.judges.cnn import JudgeCNN
 from minidiff.judges.scenes import parse
 from minidiff.judges.scorecard import matches
 from minidiff.randomness import randn, seeded
-from minidiff.samplers import dpmpp_2m, sample
+from minidiff.samplers import ddpm, dpmpp_2m, sample
 from minidiff.systems import clip_recipes, scenes
 from minidiff.systems.fashion import N_CLASSES, NULL, build_classifier, build_denoiser, build_judge, judge, pictures
 from minidiff.systems.train import Recipe
@@ -83,12 +83,14 @@ def _device(model: nn.Module) -> torch.device:
 
 
 def scene_samples(
-    model: Denoiser, n: int, cond: dict[str, Tensor] | None = None, w: float = 0.0, steps: int = 25
+    model: Denoiser, n: int, cond: dict[str, Tensor] | None = None, w: float = 0.0, ancestral: bool = False
 ) -> Tensor:
-    """(n, 3, 16, 16): picture i from the noise of seed i."""
-    noise = randn((n, 3, 16, 16), seeded(range(n)), device=_device(model))
+    """(n, 3, 16, 16): picture i from the noise of seed i; 25 steps of DPM-Solver++ (2M), or 50 ancestral ones."""
+    generators = seeded(range(n))
+    noise = randn((n, 3, 16, 16), generators, device=_device(model))
     denoise = cfg(model, cond, scenes.null_tokens(), w) if cond else bind(model)
-    *_, x = sample(denoise, noise, times.linear(steps), dpmpp_2m(model.schedule))
+    step, steps = (ddpm(model.schedule), 50) if ancestral else (dpmpp_2m(model.schedule), 25)
+    *_, x = sample(denoise, noise, times.linear(steps), step, generators)
     return x
 
 
@@ -104,17 +106,20 @@ def _unconditional_scores(model: nn.Module) -> dict[str, float]:
     }
 
 
-def text_scores(model: nn.Module, n: int = 500, split: str = "test") -> dict[str, float]:
-    """Share of pictures that show their caption, by family and w; "shuffled" gives each the caption of another."""
+def text_scores(model: nn.Module, n: int = 300, split: str = "test") -> dict[str, float]:
+    """Share of pictures that show their caption, by family and w; "shuffled" asks for the caption of another.
+
+    Ancestral steps: the fresh noise of each lets the network repair what it drew wrongly before.
+    """
     assert isinstance(model, Denoiser)
     scores = {}
     for family in scenes.SMALL.families:
         prompts = replace(scenes.SMALL, families=(family,)).prompts(n, 0, split)
         cond = {"tokens": scenes.tokens(captions(prompts)).to(_device(model))}
-        for w in (0.0, 1.0, 3.0):
-            read = parse(scene_samples(model, n, cond, w))
+        for w in (0.0, 1.0):
+            read = parse(scene_samples(model, n, cond, w, ancestral=True))
             scores[f"{family}, w={w:g}"] = round(float(matches(prompts, read).float().mean()), 4)
-        scores[f"{family}, w=3, shuffled"] = round(float(matches(prompts[1:] + prompts[:1], read).float().mean()), 4)
+        scores[f"{family}, w=1, shuffled"] = round(float(matches(prompts[1:] + prompts[:1], read).float().mean()), 4)
     return scores
 
 

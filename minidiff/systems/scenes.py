@@ -2,7 +2,7 @@
 
 unconditional()   a DiT of 16-px scenes without any input but x_t and t: the prior that forward models plug into
 captioner()       p(caption | x_t), trained by itself on noisy scenes
-build_text()      a DiT with the caption's tokens in its context: the world can be learned
+text()            a DiT of the small world with the caption's tokens in its context: it can be learned in minutes
 """
 
 from functools import lru_cache
@@ -58,7 +58,7 @@ def build_unconditional() -> Denoiser:
 
 
 def build_text() -> Denoiser:
-    """The same with 12 caption tokens in its context. No weights are shipped: it is trained in minutes."""
+    """The same with 12 caption tokens in its context."""
     net = DiT(vocabulary=len(tokenizer()), text_length=LENGTH, place_std=0.3)
     return Denoiser(net, Linear(), X0, velocity_weight)
 
@@ -71,6 +71,10 @@ def build_captioner() -> Captioner:
 def null_tokens() -> dict[str, Tensor]:
     """The empty caption: "no condition" of `text`."""
     return {"tokens": torch.as_tensor(tokens([""])[0])}
+
+
+def text() -> Denoiser:
+    return loaded(build_text(), "scenes-text")
 
 
 def unconditional() -> Denoiser:
