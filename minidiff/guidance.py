@@ -178,8 +178,8 @@ def project(denoise: Denoise, operator: Operator, inverse: Operator, y: Tensor) 
     """Naive projection: x̂0 + A⁺(y − A(x̂0)), the nearest picture that explains y to the last bit (arXiv 2212.00490).
 
     inverse: A⁺, such as `operators.pseudo_inverse(operator, shape)`. Right only if y is free of noise, and even then it
-    does not sample p(x0|y): what is seen never changes what the denoiser believes of the rest. With `operators.mask`
-    it is `inpaint`.
+    does not sample p(x0|y): what is seen changes the denoiser's guess of the rest only through x_t, and too little.
+    With `operators.mask` it is `inpaint`.
     """
 
     def guided(x_t: Tensor, t: Tensor) -> Tensor:
