@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from minidiff.course.exercise import Exercise, Inputs
-from minidiff.validate import describe
+from minidiff.course.inside.values import Failure, describe_value, failure_of
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,7 @@ class Outcome:
 
     outputs  what was returned, as a tuple of tensors on the CPU;  plain: which of them were Python numbers
     odd      a description of a value that is neither a tensor, nor a number, nor a tuple of these
-    error    the exception
+    error    the exception, as data: it may come from another process
     answer   what kind of thing was returned, where a probe turned it into tensors ("a function")
     changed  the arguments that the function wrote into
     printed  what it printed
@@ -31,7 +31,7 @@ class Outcome:
     plain: tuple[bool, ...] = ()
     odd: str = ""
     answer: str = ""
-    error: BaseException | None = None
+    error: Failure | None = None
     changed: tuple[str, ...] = ()
     printed: str = ""
 
@@ -59,10 +59,10 @@ def attempt(exercise: Exercise, function: Callable[..., Any], inputs: Inputs, un
         seen = {"changed": _changed(exercise, inputs, untouched), "printed": screen.getvalue()}
         if exercise.probe is not None and isinstance(raw, (Tensor, int, float)):
             return Outcome(odd=describe_value(raw), **seen)  # a value where a function was asked for
-        return Outcome(error=error, **seen)
+        return Outcome(error=failure_of(error), **seen)
     seen = {"changed": _changed(exercise, inputs, untouched), "printed": screen.getvalue()}
     values = tuple(value) if isinstance(value, (tuple, list)) else (value,)
-    odd = [v for v in values if not isinstance(v, (Tensor, int, float))]
+    odd = [v for v in values if not _is_number_or_tensor(v)]
     if odd or not values:
         return Outcome(odd=describe_value(odd[0]) if odd else "an empty sequence", **seen)
     return Outcome(
@@ -71,6 +71,11 @@ def attempt(exercise: Exercise, function: Callable[..., Any], inputs: Inputs, un
         answer="" if exercise.probe is None else describe_value(raw),
         **seen,
     )
+
+
+def _is_number_or_tensor(value: Any) -> bool:
+    # An int that no tensor holds (10**30) is no result of any exercise.
+    return isinstance(value, (Tensor, float)) or (isinstance(value, int) and -(2**63) <= value < 2**63)
 
 
 @contextlib.contextmanager
@@ -129,24 +134,17 @@ def alike(exercise: Exercise, one: Outcome, other: Outcome) -> bool:
     if one.changed != other.changed:
         return False
     if one.error is not None or other.error is not None:
-        return type(one.error) is type(other.error) and str(one.error) == str(other.error)
+        return _what(one) == _what(other)  # where it was raised does not matter
     return one.odd == other.odd if one.odd or other.odd else close(exercise, one, other)
+
+
+def _what(outcome: Outcome) -> tuple[str, str] | None:
+    return None if outcome.error is None else (outcome.error.name, outcome.error.message)
 
 
 def right(exercise: Exercise, got: Outcome, want: Outcome) -> bool:
     """The answer agrees with the reference, and the arguments are as they were."""
     return not got.changed and close(exercise, got, want)
-
-
-def describe_value(value: Any) -> str:
-    """A value in a few words: "a float64 tensor of shape (5, 2)", "a float 3.0", "a function"."""
-    if value is None:
-        return "None"
-    if callable(value) and not isinstance(value, Tensor):
-        return "a function"
-    text = describe(value)
-    short = text if isinstance(value, Tensor) or len(text) <= 60 else type(value).__name__
-    return f"{'an' if short[0] in 'aeio' or short.startswith('ndarray') else 'a'} {short}"
 
 
 def describe_inputs(exercise: Exercise, inputs: Inputs) -> str:
