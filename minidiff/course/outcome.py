@@ -4,7 +4,7 @@ import contextlib
 import inspect
 import io
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from minidiff.course.exercise import Exercise, Inputs
-from minidiff.course.inside.values import Failure, describe_value, failure_of
+from minidiff.course.inside.values import Failure, describe_value, failure_of, same
 
 
 @dataclass(frozen=True)
@@ -90,19 +90,6 @@ def _quiet(screen: io.StringIO) -> Iterator[None]:
 def _changed(exercise: Exercise, inputs: Inputs, untouched: Inputs) -> tuple[str, ...]:
     pairs = zip(parameter_names(exercise, inputs), inputs, untouched)
     return tuple(name for name, now, before in pairs if not same(now, before))
-
-
-def same(now: Any, before: Any) -> bool:
-    """Equal in every tensor and number; callables and other objects are not looked into."""
-    if isinstance(now, Tensor) and isinstance(before, Tensor):
-        # A shape can change in place as well (unsqueeze_, t_), so it is compared too.
-        alike = now.shape == before.shape and now.dtype == before.dtype
-        return alike and torch.equal(now.detach().nan_to_num(), before.detach().nan_to_num())
-    if isinstance(now, (tuple, list)):
-        return len(now) == len(before) and all(map(same, now, before))
-    if isinstance(now, Mapping):
-        return now.keys() == before.keys() and all(same(now[k], before[k]) for k in now)
-    return now == before if isinstance(now, (int, float, str, bool)) else True
 
 
 def close(exercise: Exercise, got: Outcome, want: Outcome) -> bool:

@@ -1,7 +1,8 @@
 """The half of the grader that runs beside the student's code, in the sandbox, where it *is* `minidiff.course`.
 
 Mounting this folder in place of `minidiff/course` keeps exercises, references and checks out of the sandbox. Students
-leave calls of `check` and `hint` in their answers: these stand-ins let such a cell run, and tell it nothing.
+leave calls of `check` and `hint` in their answers: these stand-ins let such a cell run, and tell it nothing. Imports
+within this folder are relative, as it has two names.
 """
 
 from collections.abc import Callable

@@ -3,11 +3,12 @@
 import linecache
 import sysconfig
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 import minidiff
@@ -85,3 +86,16 @@ def describe_value(value: Any) -> str:
 
 def is_iterator(value: Any) -> bool:
     return isinstance(value, Iterator) and not isinstance(value, Tensor)
+
+
+def same(now: Any, before: Any) -> bool:
+    """Equal in every tensor and number; callables and other objects are not looked into."""
+    if isinstance(now, Tensor) and isinstance(before, Tensor):
+        # A shape can change in place as well (unsqueeze_, t_), so it is compared too.
+        alike = now.shape == before.shape and now.dtype == before.dtype
+        return alike and torch.equal(now.detach().nan_to_num(), before.detach().nan_to_num())
+    if isinstance(now, (tuple, list)):
+        return len(now) == len(before) and all(map(same, now, before))
+    if isinstance(now, Mapping):
+        return now.keys() == before.keys() and all(same(now[k], before[k]) for k in now)
+    return now == before if isinstance(now, (int, float, str, bool)) else True

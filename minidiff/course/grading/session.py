@@ -1,0 +1,150 @@
+"""The grader's end of the wire: it asks, counts what comes back, and says how a conversation ended."""
+
+import signal
+import time
+from dataclasses import dataclass, field
+from typing import Any, BinaryIO
+
+from minidiff.course.grading.results import State
+from minidiff.course.grading.sandbox import Limits, Sandbox
+from minidiff.course.inside import wire
+from minidiff.course.inside.peer import Peer
+from minidiff.course.inside.values import RemoteFailure
+
+MAX_QUESTIONS = 50_000  # that the student's code may ask back, in one exercise
+MAX_BYTES = 2**30  # that it may send, in one exercise
+MAX_NESTED = 32  # calls within calls
+
+
+class SessionEnded(BaseException):
+    """The conversation is over before the answer came. No `Exception`: it is not the student's function that raised."""
+
+    def __init__(self, state: State, message: str):
+        super().__init__(message)
+        self.state, self.message = state, message
+
+
+class Grader(Peer):
+    """Distrusts: rebuilds nothing, lets its objects be called and nothing else, keeps count."""
+
+    def __init__(self, reader: BinaryIO, writer: BinaryIO):
+        super().__init__(reader, writer, trusts=False)
+        self.questions = self.bytes = self.nested = 0
+
+    def receive(self) -> tuple[dict[str, Any], wire.Tensors]:
+        message, tensors, size = wire.read_frame(self.reader)
+        self.bytes += size
+        if self.bytes > MAX_BYTES:
+            raise wire.WireError(f"more than {MAX_BYTES / 2**30:g} GiB of messages")
+        return message, tensors
+
+    def serve(self, message: dict[str, Any], tensors: wire.Tensors) -> None:
+        self.questions += 1
+        self.nested += 1
+        if self.questions > MAX_QUESTIONS or self.nested > MAX_NESTED:
+            raise wire.WireError(f"more than {MAX_QUESTIONS} calls back, or more than {MAX_NESTED} within each other")
+        super().serve(message, tensors)
+        self.nested -= 1
+
+
+@dataclass(frozen=True)
+class Task:
+    """What one exercise runs: cells in order, names bound beforehand (to functions that stay here), the name asked for."""
+
+    cells: tuple[str, ...]
+    function: str
+    seed: int
+    given: dict[str, Any] = field(default_factory=dict)
+
+
+class Session:
+    """The exercises of one submission, each in a fresh process; the sandbox is started anew after a bad end."""
+
+    def __init__(self, level: str, limits: Limits):
+        self.level, self.limits = level, limits
+        self._sandbox: Sandbox | None = None
+        self._peer: Grader | None = None
+
+    def __enter__(self) -> "Session":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._close()
+
+    def start(self, task: Task) -> Any:
+        """Run the task's cells in a fresh process; returns the student's function, to be called from here.
+
+        `SessionEnded` if the process did not survive that, `RemoteFailure` if a cell raised.
+        """
+        sandbox = self._ready()
+        peer = self._peer = Grader(sandbox.reader, sandbox.writer)
+        sandbox.deadline = time.monotonic() + self.limits.seconds
+        bounds = {**vars(self.limits), "processes": self.limits.processes if self.level == "bubblewrap" else -1}
+        message = {"op": "start", "cells": list(task.cells), "function": task.function, "seed": task.seed}
+        message |= {"limits": bounds, "alone": self.level == "bubblewrap", "given": peer.pack(task.given, {})}
+        return self.guarded(lambda: peer.ask(message))
+
+    def guarded(self, conversation: Any) -> Any:
+        """Call `conversation()`; `SessionEnded` with the state that fits if the other side falls silent or babbles."""
+        try:
+            return conversation()
+        except wire.WireError as error:
+            self._close()
+            raise SessionEnded(State.TAMPERED, f"The grader was sent {error}.") from None
+        except wire.Closed:
+            ended = self._ended()
+            self._close()
+            raise ended from None
+        except RemoteFailure:
+            raise
+        except BaseException:
+            self._close()
+            raise
+
+    def finish(self) -> None:
+        """End the exercise; its process, its files and its children are gone before the next one starts."""
+        if self._sandbox is None or self._peer is None:
+            return
+        sandbox, peer, self._peer = self._sandbox, self._peer, None
+        sandbox.deadline = time.monotonic() + 10
+        try:
+            peer.send({"op": "end"})
+            reply, _ = peer.receive()
+        except (wire.Closed, wire.WireError):
+            reply = {}
+        if reply.get("ready") is not True:
+            self._close()
+
+    def _ready(self) -> Sandbox:
+        if self._sandbox is None:
+            sandbox = self._sandbox = Sandbox(self.level, self.limits)
+            try:
+                hello, _, _ = wire.read_frame(sandbox.reader)
+            except (wire.Closed, wire.WireError):
+                complaint = sandbox.complaint()
+                self._close()
+                raise RuntimeError(f"the sandbox did not start: {complaint}") from None
+            self._forks = hello.get("forks") is True
+        return self._sandbox
+
+    def _ended(self) -> SessionEnded:
+        sandbox, seconds = self._sandbox, self.limits.seconds
+        assert sandbox is not None
+        if sandbox.ended == "timeout":
+            return SessionEnded(State.TIMEOUT, f"Your code had not finished after {seconds} seconds.")
+        if sandbox.ended == "memory":
+            gib = self.limits.memory / 2**30
+            return SessionEnded(State.CRASH, f"Your code took more memory than the {gib:g} GiB it may have.")
+        status = sandbox.status()
+        killed = {128 + signal.SIGXCPU, -signal.SIGXCPU, 256 - signal.SIGXCPU} if hasattr(signal, "SIGXCPU") else set()
+        if status in killed:
+            return SessionEnded(State.TIMEOUT, f"Your code computed for more than {seconds} seconds.")
+        return SessionEnded(
+            State.CRASH,
+            "Your code ended its Python process (os._exit, or a fault in compiled code), so nothing came back.",
+        )
+
+    def _close(self) -> None:
+        if self._sandbox is not None:
+            self._sandbox.close()
+        self._sandbox = self._peer = None
