@@ -114,6 +114,40 @@ def run_sample(args: argparse.Namespace) -> int:
     return 0
 
 
+def add_grade(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    parser = commands.add_parser(
+        "grade", help="mark a class's notebooks, each in a sandbox: grades, feedback, gradebooks"
+    )
+    parser.add_argument("submissions", type=Path, metavar="SUBMISSIONS", help="folder, or zip as a platform exports it")
+    parser.add_argument("-o", "--out", type=Path, required=True, help="folder for the marks; a later run goes on there")
+    parser.add_argument("-a", "--assignment", default=None, help="such as 01_bayes_rule (default: what most belong to)")
+    parser.add_argument("-j", "--jobs", type=int, default=None, help="submissions at a time (default: the cores)")
+    parser.add_argument(
+        "--secret", type=Path, default=None, help="file with the course secret (default: OUT/secret.txt)"
+    )
+    parser.add_argument("--timeout", type=int, default=60, help="seconds for each exercise of each student (60)")
+    parser.add_argument("--memory", type=float, default=2.0, help="GiB for each exercise of each student (2)")
+    parser.add_argument("--partial", action="store_true", help="marks in proportion to the inputs that came out right")
+    parser.add_argument("--fresh", action="store_true", help="mark everything again, also what has not changed")
+    parser.add_argument("--canvas", type=Path, metavar="CSV", help="an exported Canvas gradebook → OUT/canvas.csv")
+    parser.add_argument("--canvas-column", metavar="NAME", help="which assignment of it, if its name does not tell")
+    parser.add_argument("--moodle", type=Path, nargs="?", const=True, default=False, metavar="CSV", help=_MOODLE)
+    parser.add_argument("--gradescope", action="store_true", help="OUT/gradescope/STUDENT/results.json")
+    parser.add_argument("--allow-unsandboxed", action="store_true", help=_UNSANDBOXED)
+    parser.add_argument("--root", type=Path, default=None, help="the clone (default: the one around this folder)")
+    parser.set_defaults(run=run_grade)
+
+
+_MOODLE = "Moodle's grading worksheet (or nothing, for a new one) → OUT/moodle.csv"
+_UNSANDBOXED = "where no sandbox works, run the code anyway, with your own rights: only code you would run yourself"
+
+
+def run_grade(args: argparse.Namespace) -> int:
+    from minidiff.course.grading.command import grade
+
+    return grade(args)
+
+
 def add_doctor(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     parser = commands.add_parser("doctor", help="look at this machine: what fits, what does not, what to do about it")
     parser.set_defaults(run=run_doctor)
@@ -131,7 +165,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Entry point. Wrong input (`ValueError`) is one line on stderr and exit code 2."""
     parser = argparse.ArgumentParser(prog="minidiff", description="Conditional generation with diffusion models")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for add in (add_train, add_sample, add_build, add_check, add_doctor):
+    for add in (add_train, add_sample, add_build, add_check, add_grade, add_doctor):
         add(commands)
     args = parser.parse_args(argv)
     try:

@@ -49,7 +49,7 @@ class Grader(Peer):
 
 @dataclass(frozen=True)
 class Task:
-    """What one exercise runs: cells in order, names bound beforehand (to functions that stay here), the name asked for."""
+    """What one exercise runs: cells in order, names bound beforehand (to functions that stay here), the name to call."""
 
     cells: tuple[str, ...]
     function: str
@@ -139,10 +139,8 @@ class Session:
         killed = {128 + signal.SIGXCPU, -signal.SIGXCPU, 256 - signal.SIGXCPU} if hasattr(signal, "SIGXCPU") else set()
         if status in killed:
             return SessionEnded(State.TIMEOUT, f"Your code computed for more than {seconds} seconds.")
-        return SessionEnded(
-            State.CRASH,
-            "Your code ended its Python process (os._exit, or a fault in compiled code), so nothing came back.",
-        )
+        text = "Your code ended its Python process (os._exit, or a fault in compiled code), so nothing came back."
+        return SessionEnded(State.CRASH, text)
 
     def _close(self) -> None:
         if self._sandbox is not None:

@@ -190,7 +190,7 @@ class Peer:
 
     def _answer(self, reply: dict[str, Any], tensors: Tensors, arguments: list[Any] | None) -> Any:
         if isinstance(reply.get("printed"), str) and reply["printed"]:
-            print(reply["printed"])
+            print(reply["printed"], end="")
         for pair in reply.get("changed") or []:
             self._write_back(pair, tensors, arguments or [])
         if reply.get("stop") is True:

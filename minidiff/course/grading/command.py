@@ -1,0 +1,73 @@
+"""`minidiff grade`: from the command line to a folder of marks."""
+
+import argparse
+import sys
+from collections import Counter
+from pathlib import Path
+
+from tqdm.auto import tqdm
+
+from minidiff.course import build
+from minidiff.course.grading.batch import Books, open_batch, read_secret
+from minidiff.course.grading.mark import Rules
+from minidiff.course.grading.results import FOR_REVIEW, Result
+from minidiff.course.grading.sandbox import Limits, Unsandboxed, find_bwrap
+from minidiff.course.health import usable_cores
+from minidiff.validate import require
+
+
+def grade(args: argparse.Namespace) -> int:
+    """Mark the class and say what came of it. Exit status 0; `ValueError` for bad input, before anything is written."""
+    require(args.timeout >= 1, "--timeout", args.timeout, "at least 1 second")
+    require(args.memory >= 0.25, "--memory", args.memory, "at least 0.25 GiB")
+    require(args.jobs is None or args.jobs >= 1, "--jobs", args.jobs, "at least 1")
+    for name in ("canvas", "moodle"):
+        path = getattr(args, name)
+        require(
+            not isinstance(path, Path) or path.is_file(), f"--{name}", path, "a CSV file that the platform exported"
+        )
+    root = build.find_root(Path.cwd()) if args.root is None else args.root.resolve()
+    limits = Limits(seconds=args.timeout, memory=int(args.memory * 2**30))
+    rules = Rules(b"", level=_level(args.allow_unsandboxed), limits=limits, partial=args.partial)
+    batch = open_batch(args.submissions, args.out, root, args.assignment, rules)
+    batch = batch.with_secret(read_secret(args.out, args.secret))
+    print(f"{batch.master.name}: {len(batch.submissions)} submissions, sandbox: {rules.level}")
+    bar = tqdm(total=len(batch.submissions), unit="submission", disable=None)
+    results: list[Result] = []
+    for result in batch.run(args.jobs or usable_cores(), args.fresh):
+        results.append(result)
+        bar.set_postfix_str(result.student.key[:20], refresh=False)
+        bar.update()
+    bar.close()
+    books = Books(args.canvas, args.canvas_column, args.moodle, args.gradescope)
+    for sentence in batch.write(results, books):
+        print(f"  {sentence}")
+    print(summary(results))
+    print(f"wrote {args.out}/grades.csv, class.html, manual.csv and feedback/ for {len(results)} students")
+    return 0
+
+
+def _level(allow_unsandboxed: bool) -> str:
+    try:
+        find_bwrap()
+    except Unsandboxed as reason:
+        if not allow_unsandboxed:
+            raise ValueError(
+                f"there is no sandbox for the students' code: {reason}. With --allow-unsandboxed it runs with your rights, "
+                "and the results say so; do that only with code that you would run yourself"
+            ) from None
+        print(f"NO SANDBOX: {reason}. The code runs with your rights, and every result says so.", file=sys.stderr)
+        return "none"
+    return "bubblewrap"
+
+
+def summary(results: list[Result]) -> str:
+    """Mean, states and what waits for a person, in a few lines."""
+    states = Counter(item.state for result in results for item in result.items)
+    mean = sum(result.score for result in results) / max(len(results), 1)
+    most = max((result.max_score for result in results), default=0.0)
+    waiting = sum(count for state, count in states.items() if state in FOR_REVIEW)
+    lines = [f"mean {mean:.2f} of {most:g} points; " + ", ".join(f"{n} {state}" for state, n in states.most_common())]
+    if waiting:
+        lines.append(f"{waiting} items wait for you in manual.csv: fill in points and a comment, then run this again")
+    return "\n".join(lines)

@@ -1,0 +1,135 @@
+"""What has to run before an answer: the imports and helpers of the trusted master that the answer names, and no more.
+
+In the notebook the cells above have run. Here only what an answer needs is taken, statement by statement: imports,
+functions, classes and assignments of the master's plain cells (not the long computations that show a result), other
+answer cells of the same student, and `checked_…`, which stands for the library's own answer to another exercise.
+"""
+
+import ast
+import builtins
+import re
+import symtable
+from dataclasses import dataclass
+from typing import Any
+
+from minidiff.course.grading.notebooks import Cell, Master
+
+_NAME = re.compile(r"[^\W\d]\w*")
+_KEPT = (ast.Import, ast.ImportFrom, ast.FunctionDef, ast.ClassDef, ast.Assign, ast.AnnAssign)
+_NO_PYTHON = (SyntaxError, ValueError, RecursionError, MemoryError)
+_CHECKED = re.compile(r'check\(\s*["\']([\w-]+)["\']')
+
+
+@dataclass(frozen=True)
+class Part:
+    """A piece of code at `position` of the notebook: the names it binds, and those it may need."""
+
+    position: tuple[int, int]
+    source: str
+    binds: frozenset[str]
+    needs: frozenset[str]
+
+
+def names_in(source: str) -> frozenset[str]:
+    """The global names that code may look up: not its own arguments and local variables.
+
+    A superset, all names, where it is no plain Python (a magic, a slip of the pen).
+    """
+    try:
+        scopes, found = [symtable.symtable(source, "answer", "exec")], set()
+    except _NO_PYTHON:
+        found, scopes = set(_NAME.findall(source)), []
+    while scopes:
+        scope = scopes.pop()
+        scopes += scope.get_children()
+        top = scope.get_type() == "module"
+        found |= {name.get_name() for name in scope.get_symbols() if name.is_referenced() and (top or name.is_global())}
+    return frozenset(found) - frozenset(dir(builtins))
+
+
+def bound_by(source: str) -> frozenset[str]:
+    """The names that the top level of some code binds; none if it is no plain Python."""
+    try:
+        return frozenset(name for node in ast.parse(source).body for name in _bound(node))
+    except _NO_PYTHON:
+        return frozenset()
+
+
+def _bound(node: ast.stmt) -> list[str]:
+    if isinstance(node, (ast.Import, ast.ImportFrom)):
+        return [alias.asname or alias.name.partition(".")[0] for alias in node.names]
+    if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
+        return [node.name]
+    return [n.id for n in ast.walk(node) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)]
+
+
+def master_parts(master: Master) -> list[Part]:
+    """The statements of the master's plain code cells that an answer may lean on."""
+    parts = []
+    for i, cell in enumerate(master.solved):
+        if cell.kind != "code" or cell.graded:
+            continue
+        for node in ast.parse(cell.source).body:
+            if isinstance(node, _KEPT):
+                source = ast.unparse(node)
+                parts.append(Part((i, node.lineno), source, frozenset(_bound(node)), names_in(source)))
+    return parts
+
+
+def checked_names(master: Master) -> dict[str, str]:
+    """{"checked_langevin": "01-langevin", …}: the names that the check cells bind, and for which exercise."""
+    found = {}
+    for cell in master.solved:
+        called = _CHECKED.search(cell.source)
+        if cell.graded.get("grade") and called:
+            found |= {name: called[1] for name in bound_by(cell.source) if name != "result"}
+    return found
+
+
+def answer_parts(master: Master, answers: dict[str, str]) -> dict[str, Part]:
+    """The student's answer cells ({exercise id: source}) as parts, at their places in the master."""
+    places = {cell.grade_id: i for i, cell in enumerate(master.solved) if cell.grade_id in answers}
+    return {
+        id: Part((places[id], 0), source, bound_by(source), names_in(source))
+        for id, source in answers.items()
+        if id in places
+    }
+
+
+def cells_for(own: Part, parts: list[Part]) -> list[str]:
+    """The sources to run for the answer `own`, in the notebook's order, the answer itself last.
+
+    Of `parts`, those that bind a name which the answer needs, or which another of them needs; of the master's
+    statements only those above the answer.
+    """
+    chosen: set[Part] = set()
+    wanted = list(own.needs - own.binds)
+    seen: set[str] = set()
+    while wanted:
+        name = wanted.pop()
+        if name in seen:
+            continue
+        seen.add(name)
+        for part in parts:
+            above = part.position < own.position or part.position[1] == 0  # an answer may be anywhere
+            if name in part.binds and above and part not in chosen and part != own:
+                chosen.add(part)
+                wanted += part.needs - seen
+    return [part.source for part in sorted(chosen, key=lambda part: part.position)] + [own.source]
+
+
+def elsewhere(name: str, cells: list[Cell], answers: dict[str, str]) -> bool:
+    """Does the student bind `name` in a cell that is no answer cell, and so is not graded?"""
+    return any(
+        name in bound_by(cell.source) for cell in cells if cell.kind == "code" and cell.source not in answers.values()
+    )
+
+
+def given_functions(own: Part, master: Master, own_id: str) -> dict[str, Any]:
+    """{name: function} for the `checked_…` names in the answer: other exercises' references, which stay here."""
+    references = {exercise.id: exercise.reference for exercise in master.exercises}
+    return {
+        name: references[id]
+        for name, id in checked_names(master).items()
+        if name in own.needs and id != own_id and id in references
+    }

@@ -1,0 +1,158 @@
+"""Answers that may be right for the wrong reason: a flag for a person to look at, never a proof.
+
+Which functions of the library answer an exercise is read off its reference: what the reference calls, less what the
+shipped solution uses too. An answer that names one of them, or that looks around for the grader, is flagged.
+"""
+
+import ast
+import importlib
+import types
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from minidiff.course.exercise import Exercise
+
+# Names that an answer to an exercise has no business with.
+_PRYING = {
+    "minidiff.course": "uses the course's own checks",
+    "inspect": "looks at running code",
+    "ctypes": "goes around Python",
+    "gc": "looks at the interpreter's objects",
+    "subprocess": "starts other programs",
+    "socket": "opens network connections",
+    "multiprocessing": "starts other processes",
+    "pickle": "builds pickles",
+    "IPython": "reaches into the notebook's shell",
+    "builtins": "reaches for Python's built-in functions",
+}
+_PRYING_ATTRIBUTES = {
+    "_getframe": "looks at the frames of its callers",
+    "__globals__": "looks into other functions",
+    "__closure__": "looks into other functions",
+    "__code__": "looks into other functions",
+    "__subclasses__": "searches for classes",
+    "modules": "looks at the loaded modules",
+    "environ": "looks at the environment",
+    "argv": "looks at the command line",
+    "_exit": "ends its process",
+    "get_ipython": "reaches into the notebook's shell",
+    "register_forward_hook": "hooks into modules",
+}
+# Tools rather than answers, although references use them.
+_TOOLS = {"minidiff.guidance.bind", "minidiff.samplers.sample"}
+_PRYING_NAMES = {"get_ipython", "exec", "eval", "compile", "open", "__import__", "globals", "exit", "quit"}
+
+
+def library_names(function: Callable[..., Any]) -> set[str]:
+    """Full names of the library's functions that `function` calls, itself or through helpers of its own module."""
+    found, seen, waiting = set(), set(), [function]
+    while waiting:
+        code = getattr(waiting[-1], "__code__", None)
+        scope = getattr(waiting.pop(), "__globals__", {})
+        if code is None or code in seen:
+            continue
+        seen.add(code)
+        for value in _mentioned(code, scope):
+            if _is_of_library(value):
+                found.add(f"{value.__module__}.{value.__qualname__}")
+            elif isinstance(value, types.FunctionType) and value.__globals__ is scope:
+                waiting.append(value)
+    return found
+
+
+def _mentioned(code: types.CodeType, scope: dict[str, Any]) -> Iterator[Any]:
+    """The global objects that code names, and for a module of the library those of its attributes."""
+    for name in code.co_names:
+        value = scope.get(name)
+        if isinstance(value, types.ModuleType) and value.__name__.startswith("minidiff."):
+            yield from (getattr(value, other, None) for other in code.co_names)
+        else:
+            yield value
+    for constant in code.co_consts:
+        if isinstance(constant, types.CodeType):
+            yield from _mentioned(constant, scope)
+
+
+def _is_of_library(value: Any) -> bool:
+    module = getattr(value, "__module__", None)
+    if not isinstance(module, str) or not isinstance(getattr(value, "__qualname__", None), str):
+        return False
+    apart = ("minidiff.course", "minidiff.schedules")  # a schedule is an input, no answer
+    return module.startswith("minidiff.") and not module.startswith(apart)
+
+
+def flags(exercise: Exercise, answer: str, solution: str, above: str = "") -> list[str]:
+    """What a person should know about an answer, as sentences; [] if nothing.
+
+    solution: the shipped one, whose means are allowed.  above: the imports that run before both.
+    """
+    try:
+        return _flags(exercise, answer, solution, above)
+    except (RecursionError, MemoryError):
+        return ["is nested so deep that it cannot be read"]
+
+
+def _flags(exercise: Exercise, answer: str, solution: str, above: str) -> list[str]:
+    allowed = _uses(above, solution)
+    used = _uses(above, answer) - allowed
+    answering = (library_names(exercise.reference) - _TOOLS) & used
+    found = [f"uses {name}, which answers this exercise" for name in sorted(answering)]
+    for name, why in _PRYING.items():
+        if any(use == name or use.startswith(f"{name}.") for use in used):
+            found.append(f"{why} ({name})")
+    tree = _parse(answer)
+    attributes = {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
+    names = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)} & (_PRYING_NAMES | {"_exit"})
+    texts = [node.value for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str)]
+    found += [f"{why} ({name})" for name, why in _PRYING_ATTRIBUTES.items() if name in attributes]
+    found += [f"calls {name}" for name in sorted(names - _names(solution))]
+    found += ["mentions /proc"] * any("/proc/" in text for text in texts)
+    return found
+
+
+def _parse(source: str) -> ast.Module:
+    try:
+        return ast.parse(source)
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return ast.parse("")
+
+
+def _names(source: str) -> set[str]:
+    return {node.id for node in ast.walk(_parse(source)) if isinstance(node, ast.Name)}
+
+
+def _uses(above: str, source: str) -> set[str]:
+    """Full names of what `source` uses by import, its own or one of those above it."""
+    imported = {**_imports(above), **_imports(source)}
+    used = {imported[name] for name in _names(source) if name in imported} | set(_imports(source).values())
+    for node in ast.walk(_parse(source)):
+        if isinstance(node, ast.Attribute):
+            path = ast.unparse(node).split(".")
+            if path[0] in imported:
+                used.add(".".join([imported[path[0]], *path[1:]]))
+    return {full for name in used for full in (name, _defined_in(name))}
+
+
+def _imports(source: str) -> dict[str, str]:
+    """{name in the code: full name} for its import statements, wherever they stand."""
+    found = {}
+    for node in ast.walk(_parse(source)):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            found |= {alias.asname or alias.name: f"{node.module}.{alias.name}" for alias in node.names}
+        elif isinstance(node, ast.Import):
+            for alias in node.names:
+                bound = alias.asname or alias.name.partition(".")[0]
+                found[bound] = alias.name if alias.asname else bound
+    return found
+
+
+def _defined_in(name: str) -> str:
+    """The full name where an object of the library is defined, for one that may be a re-export of it."""
+    module, _, attribute = name.rpartition(".")
+    if module.partition(".")[0] != "minidiff":
+        return name
+    try:
+        value = getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError, ValueError):
+        return name
+    return f"{value.__module__}.{value.__qualname__}" if _is_of_library(value) else name
