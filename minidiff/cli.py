@@ -115,16 +115,12 @@ def run_sample(args: argparse.Namespace) -> int:
 
 
 def add_grade(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    parser = commands.add_parser(
-        "grade", help="mark a class's notebooks, each in a sandbox: grades, feedback, gradebooks"
-    )
+    parser = commands.add_parser("grade", help="mark a class's notebooks, each in a sandbox")
     parser.add_argument("submissions", type=Path, metavar="SUBMISSIONS", help="folder, or zip as a platform exports it")
     parser.add_argument("-o", "--out", type=Path, required=True, help="folder for the marks; a later run goes on there")
     parser.add_argument("-a", "--assignment", default=None, help="such as 01_bayes_rule (default: what most belong to)")
     parser.add_argument("-j", "--jobs", type=int, default=None, help="submissions at a time (default: the cores)")
-    parser.add_argument(
-        "--secret", type=Path, default=None, help="file with the course secret (default: OUT/secret.txt)"
-    )
+    parser.add_argument("--secret", type=Path, default=None, help="file with the course secret (OUT/secret.txt)")
     parser.add_argument("--timeout", type=int, default=60, help="seconds for each exercise of each student (60)")
     parser.add_argument("--memory", type=float, default=2.0, help="GiB for each exercise of each student (2)")
     parser.add_argument("--partial", action="store_true", help="marks in proportion to the inputs that came out right")

@@ -17,7 +17,6 @@ from pathlib import Path
 
 import torch
 
-from minidiff.data.real import data_root
 from minidiff.training import pick_device
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -202,6 +201,8 @@ def versions() -> Finding:
 
 
 def fashion_mnist() -> Finding:
+    from minidiff.data.real import data_root  # late: it brings torchvision, which takes seconds to load
+
     folder = data_root() / "FashionMNIST" / "raw"
     if (folder / "train-images-idx3-ubyte").exists():
         return Finding("Fashion-MNIST", f"real pictures in {folder.parent.parent.name}/")

@@ -58,12 +58,12 @@ def read_secret(out: Path, given: Path | None) -> bytes:
 
 def guess_assignment(root: Path, submissions: list[Submission]) -> str:
     """The assignment that most of the notebooks belong to. `ValueError` if they belong to none."""
-    votes = dict.fromkeys(notebooks.assignments(root), 0)
-    masters = [notebooks.load_master(root, name) for name in votes]
+    ids = {name: notebooks.graded_ids(root, name) for name in notebooks.assignments(root)}
+    votes = dict.fromkeys(ids, 0)
     for cells in map(_cells, submissions):
-        best = max(masters, key=lambda master: notebooks.belongs(cells, master), default=None)
-        if best is not None and notebooks.belongs(cells, best):
-            votes[best.name] += 1
+        shared = {name: len(own & {cell.grade_id for cell in cells}) for name, own in ids.items()}
+        if any(shared.values()):
+            votes[max(shared, key=lambda name: shared[name])] += 1
     require(any(votes.values()), "submissions", "notebooks of no assignment", f"one of {list(votes)}")
     return max(votes, key=lambda name: votes[name])
 

@@ -53,8 +53,8 @@ def _level(allow_unsandboxed: bool) -> str:
     except Unsandboxed as reason:
         if not allow_unsandboxed:
             raise ValueError(
-                f"there is no sandbox for the students' code: {reason}. With --allow-unsandboxed it runs with your rights, "
-                "and the results say so; do that only with code that you would run yourself"
+                f"there is no sandbox for the students' code: {reason}. With --allow-unsandboxed it runs with your "
+                "rights, and the results say so; do that only with code that you would run yourself"
             ) from None
         print(f"NO SANDBOX: {reason}. The code runs with your rights, and every result says so.", file=sys.stderr)
         return "none"

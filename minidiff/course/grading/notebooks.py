@@ -96,6 +96,11 @@ def assignments(root: Path) -> list[str]:
     return [name for name in chapters() if all((folder / f"{name}.ipynb").is_file() for folder in both)]
 
 
+def graded_ids(root: Path, name: str) -> set[str]:
+    """The ids of the graded cells that were handed out for an assignment."""
+    return {cell.grade_id for cell in parse((root / "exercises" / f"{name}.ipynb").read_bytes()) if cell.graded}
+
+
 def load_master(root: Path, name: str) -> Master:
     """The assignment `name` of the course at `root`. `ValueError` if it is not there or not built."""
     require(name in assignments(root), "assignment", repr(name), f"one of {assignments(root)}")

@@ -49,7 +49,7 @@ class Grader(Peer):
 
 @dataclass(frozen=True)
 class Task:
-    """What one exercise runs: cells in order, names bound beforehand (to functions that stay here), the name to call."""
+    """What one exercise runs: cells in order, names bound beforehand (to functions that stay here), which to call."""
 
     cells: tuple[str, ...]
     function: str
