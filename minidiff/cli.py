@@ -150,9 +150,16 @@ def add_doctor(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
 
 
 def run_doctor(args: argparse.Namespace) -> int:
-    from minidiff.course.health import examine
+    from minidiff.course.health import Finding, Report, examine
 
-    report = examine()
+    try:
+        from minidiff.course.grading.probe import finding
+
+        grading = finding()
+    except ImportError as missing:
+        seen = f'not installed (no {missing.name}); to grade here: pip install -e ".[grade]"'
+        grading = Finding("grading sandbox", seen)
+    report = Report((*examine(), grading))
     print(report)
     return 0 if report.ok else 1
 

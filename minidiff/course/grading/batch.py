@@ -190,8 +190,9 @@ class Batch:
         """All files for people and platforms. Returns sentences on what could not be filled in."""
         results = sorted(results, key=lambda result: result.student.key)
         rows = manual.read_marks(self.out / "manual.csv")
-        results = manual.apply(results, rows)
+        marked = manual.apply(results, rows)
         manual.write_marks(self.out / "manual.csv", results, rows)
+        results = marked
         gradebooks.write_grades(self.out / "grades.csv", results)
         _write(self.out / "class.html", pages.class_page(results))
         for result in results:

@@ -74,7 +74,7 @@ def read_table(path: Path) -> tuple[str, str]:
         text = path.read_bytes().decode("utf-8")
     except UnicodeDecodeError as error:
         raise ValueError(f'{path}: not UTF-8 ({error}); in Excel, save it as "CSV UTF-8"') from error
-    header = text.split("\n", 1)[0]
+    header = re.sub('"[^"]*"', "", text).split("\n", 1)[0]  # the title of an assignment may have commas
     return text, max(",;\t", key=header.count)  # on a tie the comma, which comes first
 
 
@@ -140,6 +140,7 @@ class Table:
         self.edits[row, column] = text
 
     def write(self, out: Path) -> None:
+        """Write the text to `out`, with the new cells in place of the old ones."""
         pieces, at = [], 0
         for (row, column), text in sorted(self.edits.items()):
             start, end = self.spans[row][column]
