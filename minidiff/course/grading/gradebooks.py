@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from minidiff.course.grading.manual import Table, safe_cell, write_bytes, write_table
 from minidiff.course.grading.pages import by_item, explain, number, plain
 from minidiff.course.grading.results import Item, Result, State, Student
+from minidiff.course.grading.tables import Table, safe_cell, write_bytes, write_table
 from minidiff.validate import require
 
 _EXCUSED = ("EX", "N/A")  # Canvas: excused, not assigned. A mark there would undo what the instructor decided
@@ -39,7 +39,8 @@ def write_grades(path: Path, results: list[Result]) -> None:
     ids = list(by_item(_by_key(results)))
     header = ["student", "name", "score", "max", "pending", "states", "sandbox", *ids]
     header += [f"{id} state" for id in ids] + ["notes"]
-    write_table(path, [[safe_cell(name) for name in header]] + [_grades(result, ids) for result in _by_key(results)])
+    rows = [[safe_cell(name) for name in header]] + [_grades(result, ids) for result in _by_key(results)]
+    write_table(path, rows, start="\ufeff")  # without a byte-order mark Excel garbles names beyond ASCII
 
 
 def _grades(result: Result, ids: list[str]) -> list[str]:

@@ -219,9 +219,9 @@ class Sandbox:
         return self._process.stderr.read(4000).decode(errors="replace").strip()
 
     def status(self) -> int | None:
-        """The exit status, waiting a moment for it."""
+        """The exit status, waiting a moment for it; None if it still runs."""
         with contextlib.suppress(subprocess.TimeoutExpired):
-            return self._process.wait(timeout=2)
+            return self._process.wait(timeout=1)
         return None
 
     def _watching(self) -> None:
@@ -254,6 +254,10 @@ class Sandbox:
 
     def close(self) -> None:
         """End it and everything it started."""
+        with contextlib.suppress(OSError):
+            self.writer.close()  # an idle worker sees the end of its input and leaves by itself
+        if not self.ended:
+            self.status()
         self._closed.set()
         self._end()
         self._process.wait()

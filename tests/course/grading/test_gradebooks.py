@@ -10,9 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from minidiff.course.grading.gradebooks import fill_canvas, fill_moodle, safe_cell, write_grades, write_gradescope
+from minidiff.course.grading.gradebooks import fill_canvas, fill_moodle, write_grades, write_gradescope
 from minidiff.course.grading.manual import COLUMNS, Row, apply, read_marks, write_marks
 from minidiff.course.grading.results import Item, Result, State, Student
+from minidiff.course.grading.tables import safe_cell
 
 EVIL = "=cmd|' /C calc'!A0"
 OLD, NEW = "a" * 64, "b" * 64
