@@ -6,6 +6,8 @@
 # A wrong answer never stops the notebook: it goes on with the library's version and says so.
 #
 # Six exercises, about 55 minutes. [Lecture](../lectures/01_bayes_rule.md) · [notebook](../notebooks/01_bayes_rule.ipynb)
+#
+# **Graded?** Only the cells with your functions count: put what a function needs, imports too, into its own cell.
 
 # %%
 import matplotlib.pyplot as plt

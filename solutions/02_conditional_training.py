@@ -5,6 +5,8 @@
 # took from the library ([lecture](../lectures/02_conditional_training.md)). Predict, write, check. About an hour in all.
 #
 # A wrong answer never stops the notebook: it goes on with the library's version and says so.
+#
+# **Graded?** Only the cells with your functions count: put what a function needs, imports too, into its own cell.
 
 # %%
 from itertools import pairwise

@@ -7,6 +7,8 @@
 #
 # A wrong answer never stops the notebook: it goes on with the library's version and says so. One world is enough for
 # most of it: a Gaussian in the plane, whose posterior can be computed. The last two exercises end with pictures.
+#
+# **Graded?** Only the cells with your functions count: put what a function needs, imports too, into its own cell.
 
 # %%
 from collections.abc import Callable

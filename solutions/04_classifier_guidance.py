@@ -7,6 +7,8 @@
 #
 # A wrong answer never stops the notebook: it goes on with the library's version and says so. All worlds here are
 # Gaussian mixtures, so that every claim can be compared with the exact answer; nothing is trained.
+#
+# **Graded?** Only the cells with your functions count: put what a function needs, imports too, into its own cell.
 
 # %%
 from collections.abc import Callable

@@ -8,6 +8,8 @@
 # The ideas are in the [lecture](../lectures/05_classifier_free_guidance.md) and in the
 # [notebook](../notebooks/05_classifier_free_guidance.ipynb). Throughout, $w$ counts from the conditional branch: $w=0$ is the
 # plain conditional model, $w=-1$ the unconditional one. Other libraries' `guidance_scale` is $1+w$.
+#
+# **Graded?** Only the cells with your functions count: put what a function needs, imports too, into its own cell.
 
 # %%
 import matplotlib.pyplot as plt

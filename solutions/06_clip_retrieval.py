@@ -7,6 +7,8 @@
 # hour in all.
 #
 # A wrong answer never stops the notebook: it goes on with the library's version and says so.
+#
+# **Graded?** Only the cells with your functions count: put what a function needs, imports too, into its own cell.
 
 # %%
 import matplotlib.pyplot as plt

@@ -12,6 +12,11 @@ from minidiff.course.exercise import Exercise, chapters, load_chapter
 Notebook = Any  # nbformat's NotebookNode; nbformat is imported late, as the library itself does not need it
 Cell = Any
 
+# Every set of exercises says so at its top: the grader takes the answer cells and nothing else.
+NOTICE = (
+    "**Graded?** Only the cells with your functions count: put what a function needs, imports too, into its own cell."
+)
+
 _KERNEL = {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"}
 _LAYOUT_KEYS = (
     "lines_to_next_cell",
@@ -56,13 +61,16 @@ def validate(path: Path, notebook: Notebook) -> None:
     problems = [problem for cell in notebook.cells for problem in _cell_problems(cell)]
     ids = [_grader(cell)["grade_id"] for cell in notebook.cells if "grade_id" in _grader(cell)]
     problems += [f'grade_id "{i}" is used {ids.count(i)} times' for i in sorted(set(ids)) if ids.count(i) > 1]
+    if not any(cell.cell_type == "markdown" and NOTICE in cell.source for cell in notebook.cells[:1]):
+        problems.append(f"the first cell lacks the notice: {NOTICE}")
     if path.stem not in chapters():
         problems.append(f"no module minidiff/course/checks/{path.stem}.py defines its exercises")
     if not problems:
         exercises = load_chapter(path.stem)
         for exercise in exercises:
             problems += _exercise_problems(notebook.cells, exercise)
-        problems += _order_problems(ids, exercises)
+        by_hand = [_grader(cell)["grade_id"] for cell in notebook.cells if is_marked_by_hand(_grader(cell))]
+        problems += _order_problems(ids, by_hand, exercises)
     if problems:
         raise MasterError({path: problems})
 
@@ -166,8 +174,14 @@ def _last_line(source: str) -> str:
     return ast.unparse(statements[-1]) if statements else ""
 
 
-def _order_problems(ids: list[str], exercises: tuple[Exercise, ...]) -> list[str]:
+def is_marked_by_hand(graded: dict[str, Any]) -> bool:
+    """nbgrader's metadata of an answer that a person marks: an answer cell with points, or a task."""
+    return bool(graded.get("task") or (graded.get("grade") and graded.get("solution")))
+
+
+def _order_problems(ids: list[str], by_hand: list[str], exercises: tuple[Exercise, ...]) -> list[str]:
     known = [i for exercise in exercises for i in (exercise.id, f"{exercise.id}-check")]
+    ids = [i for i in ids if i not in by_hand]
     strangers = [f'cell "{i}" belongs to no exercise of the chapter' for i in ids if i not in known]
     if not strangers and set(ids) == set(known) and ids != known:
         return [f"the exercises come in another order than in EXERCISES: {ids[::2]}"]

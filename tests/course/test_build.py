@@ -47,6 +47,8 @@ DOUBLE = Exercise(
 
 MASTER = f"""# %% [markdown]
 # # Exercises 98
+#
+# {masters.NOTICE}
 
 # %%
 from minidiff.course import check, hint
@@ -208,6 +210,21 @@ def test_a_bad_master_is_named_with_its_file_and_nothing_is_written(clone, chang
     assert list(clone.rglob("*.ipynb")) == []
     assert main(["build", "--root", str(clone)]) == 2
     assert text in capsys.readouterr().err
+
+
+def test_a_master_that_does_not_say_what_is_graded(clone):
+    path = clone / "solutions" / "98_sample.py"
+    path.write_text(MASTER.replace(masters.NOTICE, ""), encoding="utf-8")
+    with pytest.raises(MasterError, match="the first cell lacks the notice"):
+        build(clone)
+
+
+def test_a_question_that_a_person_marks_needs_no_exercise(clone):
+    path = clone / "solutions" / "98_sample.py"
+    meta = META.format("true", "98-in-words", "false", '"points": 2, ', "true")
+    path.write_text(MASTER + f"\n# %% [markdown] nbgrader={{{meta}}}\n# Why twice?\n", encoding="utf-8")
+    (written,) = [p for p in build(clone) if p.parent.name == "exercises"]
+    assert "98-in-words" in [cell.id for cell in nbformat.read(written, as_version=4).cells]
 
 
 def test_an_exercise_without_cells_and_a_cell_without_exercise(clone):

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from minidiff.course.exercise import Exercise, chapters, load_chapter
+from minidiff.course.masters import is_marked_by_hand
 from minidiff.validate import require
 
 MAX_SOURCE = 200_000  # characters of an answer
@@ -83,11 +84,7 @@ class Master:
     @property
     def by_hand(self) -> tuple[Cell, ...]:
         """The cells that a person marks: nbgrader's manually graded answers and tasks."""
-        return tuple(
-            cell
-            for cell in self.handed_out
-            if cell.graded.get("task") or (cell.graded.get("grade") and cell.graded.get("solution"))
-        )
+        return tuple(cell for cell in self.handed_out if is_marked_by_hand(cell.graded))
 
 
 def assignments(root: Path) -> list[str]:
