@@ -1,6 +1,7 @@
 """What a function returned or raised, in words and numbers: the same on both sides of the sandbox."""
 
 import linecache
+import re
 import sysconfig
 import traceback
 from collections.abc import Iterator, Mapping
@@ -15,7 +16,8 @@ import minidiff
 from minidiff.validate import describe
 
 _PACKAGE = str(Path(minidiff.__file__).parent)
-_LIBRARIES = tuple(sysconfig.get_paths()[key] for key in ("stdlib", "platstdlib", "purelib", "platlib"))
+_STANDARD = tuple(sysconfig.get_paths()[key] for key in ("stdlib", "platstdlib"))
+_INSTALLED = re.compile(r"[\\/](site|dist)-packages[\\/]")
 _LONGEST = 2000  # characters of an exception's text: enough to read, not enough to drown a page
 
 
@@ -56,7 +58,7 @@ def own_line(error: BaseException) -> str:
     frames = [
         frame
         for frame in traceback.extract_tb(error.__traceback__)
-        if not frame.filename.startswith((_PACKAGE, *_LIBRARIES, "<frozen"))
+        if not frame.filename.startswith((_PACKAGE, *_STANDARD, "<frozen")) and not _INSTALLED.search(frame.filename)
     ]
     if not frames:
         return ""

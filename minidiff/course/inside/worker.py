@@ -101,13 +101,20 @@ def _quiet(screen: io.StringIO) -> Iterator[None]:
         yield
 
 
+class Shell(InteractiveShell):
+    """IPython without a front end: `%matplotlib inline` has nothing to switch on."""
+
+    def enable_gui(self, gui: str | None = None) -> None:
+        pass
+
+
 def new_shell() -> InteractiveShell:
     """IPython without history, files or colours."""
     config = Config()
     config.HistoryManager.enabled = False
     config.InteractiveShell.colors = "nocolor"
     config.InteractiveShell.enable_tip = False
-    return InteractiveShell.instance(config=config)
+    return Shell.instance(config=config)
 
 
 def run_cells(worker: Worker, shell: InteractiveShell, message: dict[str, Any]) -> tuple[dict[str, Any], Any]:
