@@ -11,6 +11,7 @@ import contextlib
 import hashlib
 import multiprocessing
 import secrets
+import signal
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
@@ -135,10 +136,15 @@ def mark_all(mark: Mark, broken: Callable[[Submission], Result], work: list[Subm
             yield found if isinstance(found, Result) else broken(found)
 
 
+def _leave_at_once() -> None:
+    """On Ctrl-C a process of the pool just ends, without a traceback; its sandbox ends with it."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def _in_parallel(mark: Mark, work: list[Submission], jobs: int) -> Iterator[Result | Submission]:
     """Each submission's result, or the submission itself where its process died."""
     context = multiprocessing.get_context("spawn")  # PyTorch's threads do not survive a fork
-    with ProcessPoolExecutor(min(jobs, len(work)) or 1, mp_context=context) as pool:
+    with ProcessPoolExecutor(min(jobs, len(work)) or 1, context, initializer=_leave_at_once) as pool:
         futures: dict[Future[Result], Submission] = {pool.submit(mark, submission): submission for submission in work}
         try:
             for future in as_completed(futures):

@@ -17,7 +17,10 @@ from minidiff.validate import require
 
 
 def grade(args: argparse.Namespace) -> int:
-    """Mark the class and say what came of it. Exit status 0; `ValueError` for bad input, before anything is written."""
+    """Mark the class and say what came of it. Exit status 0, or 130 after Ctrl-C.
+
+    `ValueError` for bad input, before anything is written.
+    """
     require(args.timeout >= 1, "--timeout", args.timeout, "at least 1 second")
     require(args.memory >= 0.25, "--memory", args.memory, "at least 0.25 GiB")
     require(args.jobs is None or args.jobs >= 1, "--jobs", args.jobs, "at least 1")
@@ -34,10 +37,15 @@ def grade(args: argparse.Namespace) -> int:
     print(f"{batch.master.name}: {len(batch.submissions)} submissions, sandbox: {rules.level}")
     bar = tqdm(total=len(batch.submissions), unit="submission", disable=None)
     results: list[Result] = []
-    for result in batch.run(args.jobs or usable_cores(), args.fresh):
-        results.append(result)
-        bar.set_postfix_str(result.student.key[:20], refresh=False)
-        bar.update()
+    try:
+        for result in batch.run(args.jobs or usable_cores(), args.fresh):
+            results.append(result)
+            bar.set_postfix_str(result.student.key[:20], refresh=False)
+            bar.update()
+    except KeyboardInterrupt:
+        bar.close()
+        print(f"stopped after {len(results)} of {bar.total} submissions; the same command goes on from there")
+        return 130
     bar.close()
     books = Books(args.canvas, args.canvas_column, args.moodle, args.gradescope)
     for sentence in batch.write(results, books):

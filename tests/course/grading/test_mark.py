@@ -90,14 +90,16 @@ RIGHT = {
     "by einsum": HEAD
     + "    both = torch.stack([prior_score, likelihood_score])\n"
     + "    return torch.einsum('i,i...->...', torch.tensor([1.0, w], dtype=prior_score.dtype), both)",
-    "in a class with a method": "class Bayes:\n    def __call__(self, p, l, w):\n        return torch.add(p, l, alpha=w)\n"
-    + "posterior_score = Bayes()",
+    "an object that can be called": "class Bayes:\n    def __call__(self, p, q, w):\n"
+    + "        return torch.add(p, q, alpha=w)\n\nposterior_score = Bayes()",
     "with a result that still has its graph": HEAD
     + "    p = prior_score.clone().requires_grad_()\n    return p + w * likelihood_score",
     "transposed in memory": HEAD + "    return (prior_score.T + w * likelihood_score.T).T",
     "a local copy written into": HEAD
     + "    total = prior_score.clone()\n    total += w * likelihood_score\n    return total",
-    "with an async cell": "import asyncio\nawait asyncio.sleep(0)\n" + HEAD + "    return prior_score + w * likelihood_score",
+    "with an async cell": "import asyncio\nawait asyncio.sleep(0)\n"
+    + HEAD
+    + "    return prior_score + w * likelihood_score",
 }
 
 
@@ -136,7 +138,9 @@ def test_partial_credit_is_the_share_of_inputs_that_came_out_right():
     answer = f"{HEAD}    return (prior_score + w * likelihood_score).double()\n"  # wrong for float32, 1 of 5 inputs
     assert item(answer, rules=replace(RULES, partial=True)).points == 1.6
     forgotten = item(f"{HEAD}    return prior_score + likelihood_score\n", rules=replace(RULES, partial=True))
-    assert (forgotten.state, forgotten.points) == (State.FAIL, 0.0), "a named mistake earns nothing, right at w = 1 or not"
+    assert (forgotten.state, forgotten.points) == (State.FAIL, 0.0), (
+        "a named mistake earns nothing, right at w = 1 or not"
+    )
 
 
 def test_a_cell_that_does_not_run():
