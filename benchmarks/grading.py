@@ -45,7 +45,7 @@ def notebook(seed: int) -> Any:
     for cell in handed_out.cells:
         if cell.metadata.get("nbgrader", {}).get("solution"):
             right = solved[cell.id].replace("### BEGIN SOLUTION", "").replace("### END SOLUTION", "")
-            wrong = re.sub(r"return (.+)", r"return 2 * (\1)", right)
+            wrong = re.sub(r"return (.+?)( *#.*)?$", r"return 2 * (\1)", right, flags=re.MULTILINE)
             broken = cell.source.replace("raise NotImplementedError()", "return undefined_name")
             cell.source = chance.choices([right, wrong, broken, cell.source], [70, 15, 5, 10])[0]
     return handed_out

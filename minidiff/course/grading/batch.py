@@ -203,7 +203,7 @@ class Batch:
         _write(self.out / "class.html", pages.class_page(results))
         for result in results:
             base = self.out / "feedback" / result.student.key
-            _write(base.with_name(base.name + ".html"), pages.student_page(result))
+            _write(base.with_name(base.name + ".html"), pages.student_page(result, self.master.title))
             _write(base.with_name(base.name + ".json"), pages.to_json(_for_student(result)))
         return self._fill(results, books)
 

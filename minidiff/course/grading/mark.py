@@ -143,7 +143,9 @@ class Marker:
         if state is State.PARTIAL and self.rules.partial:
             points = round(exercise.points * share, 2)
         if verdict.kind == "passed":
-            message = f"Right. Why the usual wrong answer looks right: {message}"
+            message = f"Why the usual wrong answer looks right: {message}"
+        elif verdict.kind not in ("mistake", "untouched"):
+            message += f"\nA hint: {exercise.hints[0]}"
         found = _item(exercise, state, answer, kind=verdict.kind, message=message, notes=flags)
         return replace(found, mistake=verdict.mistake, points=points)
 

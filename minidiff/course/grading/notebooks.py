@@ -6,6 +6,7 @@ check cells and everything else come from the master. What was altered without e
 
 import hashlib
 import json
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -75,6 +76,12 @@ class Master:
     def stub(self, grade_id: str) -> Cell | None:
         """The cell with this id, as it was handed out; None if there is none."""
         return next((cell for cell in self.handed_out if cell.grade_id == grade_id), None)
+
+    @property
+    def title(self) -> str:
+        """The first heading, as students know the assignment; its name if there is none."""
+        heading = re.search(r"^# (.+)$", "\n".join(c.source for c in self.handed_out if c.kind == "markdown"), re.M)
+        return heading[1].strip() if heading else self.name
 
     @property
     def ids(self) -> set[str]:

@@ -50,7 +50,7 @@ code,pre{font-family:"DejaVu Sans Mono",Menlo,Consolas,monospace;font-size:1rem}
 pre{background:#f7f7f7;padding:.75rem;overflow-x:auto;border:1px solid #ddd}ul{margin:0;padding-left:1.2rem}
 table{border-collapse:collapse}th,td{border:1px solid #bbb;padding:.3rem .6rem;text-align:left;vertical-align:top}
 thead th{background:#f2f2f2}td.number{text-align:right;white-space:nowrap}.scroll{overflow-x:auto}
-.message{white-space:pre-wrap}.message,h1,h2,bdi{overflow-wrap:anywhere}
+.message{white-space:pre-wrap}.message,h1,h2{overflow-wrap:anywhere}
 section{border-left:6px solid #666;padding:.25rem 0 .25rem 1rem;margin:1.75rem 0}.warning{border:3px solid;padding:1rem}
 .label{display:inline-block;border:2px solid #666;border-radius:4px;padding:0 .5rem;font-weight:600;margin-right:.6rem}
 section.right,.right .label{border-color:#009E73}section.partly,.partly .label{border-color:#E69F00}

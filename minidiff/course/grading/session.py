@@ -1,5 +1,7 @@
 """The grader's end of the wire: it asks, counts what comes back, and says how a conversation ended."""
 
+import contextlib
+import io
 import signal
 import time
 from dataclasses import dataclass, field
@@ -82,7 +84,8 @@ class Session:
         bounds = {**vars(self.limits), "processes": self.limits.processes if self.level == "bubblewrap" else -1}
         message = {"op": "start", "cells": list(task.cells), "function": task.function, "seed": task.seed}
         message |= {"limits": bounds, "alone": self.level == "bubblewrap", "given": peer.pack(task.given, {})}
-        return self.guarded(lambda: peer.ask(message))
+        with contextlib.redirect_stdout(io.StringIO()):  # what the cells print is nobody's business here
+            return self.guarded(lambda: peer.ask(message))
 
     def guarded(self, conversation: Any) -> Any:
         """Call `conversation()`; `SessionEnded` with the state that fits if the other side falls silent or babbles."""
