@@ -14,7 +14,6 @@ import secrets
 import signal
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -29,6 +28,7 @@ from minidiff.validate import require
 
 PACKAGE = Path(__file__).resolve().parents[2]
 MIN_SECRET = 16  # bytes
+MAX_MEMORY = 8 * 2**30  # bytes that one of the grader's own processes may write to
 
 
 @dataclass(frozen=True)
@@ -118,40 +118,48 @@ def _marker(root: Path, name: str, rules: Rules) -> Marker:
 
 
 Mark = Callable[[Submission], Result]
+Broken = Callable[[Submission, Exception], Result]
 
 
-def mark_all(mark: Mark, broken: Callable[[Submission], Result], work: list[Submission], jobs: int) -> Iterator[Result]:
+def mark_all(mark: Mark, broken: Broken, work: list[Submission], jobs: int) -> Iterator[Result]:
     """The results of `work`, as they come, from `jobs` processes.
 
-    A submission that brings a process down is tried once more alone, then gets the result `broken(submission)`.
+    A submission that brings a process down, or the marker to an exception, is tried once more alone, then gets the
+    result `broken(submission, exception)`.
     """
     again: list[Submission] = []
-    for found in _in_parallel(mark, work, jobs):
+    for submission, found in _in_parallel(mark, work, jobs):
         if isinstance(found, Result):
             yield found
         else:
-            again.append(found)
+            again.append(submission)
     for submission in again:
-        for found in _in_parallel(mark, [submission], 1):
-            yield found if isinstance(found, Result) else broken(found)
+        for _, found in _in_parallel(mark, [submission], 1):
+            yield found if isinstance(found, Result) else broken(submission, found)
 
 
-def _leave_at_once() -> None:
-    """On Ctrl-C a process of the pool just ends, without a traceback; its sandbox ends with it."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
+def _begin() -> None:
+    """In each process of the pool, first of all."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C just ends it, without a traceback, and its sandbox with it
+    with contextlib.suppress(ImportError, ValueError, OSError):
+        import resource
+
+        # What a student's code makes the grader's own functions compute must not take the machine.
+        resource.setrlimit(resource.RLIMIT_DATA, (MAX_MEMORY, resource.getrlimit(resource.RLIMIT_DATA)[1]))
 
 
-def _in_parallel(mark: Mark, work: list[Submission], jobs: int) -> Iterator[Result | Submission]:
-    """Each submission's result, or the submission itself where its process died."""
+def _in_parallel(mark: Mark, work: list[Submission], jobs: int) -> Iterator[tuple[Submission, Result | Exception]]:
+    """Each submission with its result, or with what happened instead (`BrokenProcessPool` where its process died)."""
     context = multiprocessing.get_context("spawn")  # PyTorch's threads do not survive a fork
-    with ProcessPoolExecutor(min(jobs, len(work)) or 1, context, initializer=_leave_at_once) as pool:
+    with ProcessPoolExecutor(min(jobs, len(work)) or 1, context, initializer=_begin) as pool:
         futures: dict[Future[Result], Submission] = {pool.submit(mark, submission): submission for submission in work}
         try:
             for future in as_completed(futures):
                 try:
-                    yield future.result()
-                except BrokenProcessPool:
-                    yield futures[future]
+                    found: Result | Exception = future.result()
+                except Exception as error:
+                    found = error
+                yield futures[future], found
         except BaseException:  # Ctrl-C, or the caller stops: what has not begun does not begin
             pool.shutdown(wait=False, cancel_futures=True)
             raise
@@ -188,9 +196,10 @@ class Batch:
             with contextlib.suppress(ValueError, OSError):  # a damaged file is made again
                 yield pages.from_json(path.read_text(encoding="utf-8"))
 
-    def _broken(self, submission: Submission) -> Result:
+    def _broken(self, submission: Submission, error: Exception) -> Result:
         text = "The grader itself could not get through this notebook; your instructor will look at it."
-        return Marker(self.master, self.rules).unmarked(submission, State.CRASH, text)
+        result = Marker(self.master, self.rules).unmarked(submission, State.CRASH, text)
+        return replace(result, notes=(*result.notes, f"the grader stopped with {type(error).__name__}: {error}"[:500]))
 
     def write(self, results: Iterable[Result], books: Books) -> list[str]:
         """All files for people and platforms. Returns sentences on what could not be filled in."""

@@ -122,12 +122,11 @@ class Session:
         if self._sandbox is None:
             sandbox = self._sandbox = Sandbox(self.level, self.limits)
             try:
-                hello, _, _ = wire.read_frame(sandbox.reader)
+                wire.read_frame(sandbox.reader)
             except (wire.Closed, wire.WireError):
                 complaint = sandbox.complaint()
                 self._close()
                 raise RuntimeError(f"the sandbox did not start: {complaint}") from None
-            self._forks = hello.get("forks") is True
         return self._sandbox
 
     def _ended(self) -> SessionEnded:

@@ -220,7 +220,7 @@ def main() -> None:
     reader, writer = claim_stdio()
     torch.set_num_threads(1)
     worker, shell = Worker(reader, writer), new_shell()
-    worker.send({"ready": True, "forks": hasattr(os, "fork")})
+    worker.send({"ready": True})
     while True:
         try:
             message, _ = worker.receive()
