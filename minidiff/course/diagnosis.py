@@ -170,7 +170,7 @@ def _dtype(exercise: Exercise, wrong: Sequence[Trial]) -> Verdict | None:
         for (name, got, want, is_number), got_number in zip(_parts(trial), trial.got.plain):
             if got_number and not is_number:
                 return Verdict("type", f"{name} is a Python number, expected a {describe(want)}.")
-            if got.dtype != want.dtype and not is_number:
+            if got.dtype != want.dtype and (not is_number or got.is_complex()):
                 types = f"is {_short(got.dtype)}, expected {_short(want.dtype)}"
                 return Verdict("dtype", f"{name} {types}: keep the type of the inputs (inputs: {trial.inputs}).")
     return None

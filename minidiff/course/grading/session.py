@@ -4,6 +4,7 @@ import contextlib
 import io
 import signal
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, BinaryIO
 
@@ -27,11 +28,29 @@ class SessionEnded(BaseException):
 
 
 class Grader(Peer):
-    """Distrusts: rebuilds nothing, lets its objects be called and nothing else, keeps count."""
+    """Distrusts: rebuilds nothing, lets its objects be called and nothing else, keeps count.
 
-    def __init__(self, reader: BinaryIO, writer: BinaryIO):
+    `closed` says how the other side ended, once it has. Whatever goes wrong with the conversation itself is a
+    `SessionEnded`, so that nobody takes it for an exception of the student's function.
+    """
+
+    def __init__(self, reader: BinaryIO, writer: BinaryIO, closed: Callable[[], SessionEnded]):
         super().__init__(reader, writer, trusts=False)
         self.questions = self.bytes = self.nested = 0
+        self.closed = closed
+
+    def ask(self, message: dict[str, Any], body: Any = None, arguments: list[Any] | None = None) -> Any:
+        try:
+            return super().ask(message, body, arguments)
+        except RemoteFailure:
+            raise
+        except wire.Closed:
+            raise self.closed() from None
+        except wire.WireError as error:
+            raise SessionEnded(State.TAMPERED, f"The grader was sent {error}.") from None
+        except Exception as error:  # an answer that only looks like one
+            what = f"an answer that cannot be read ({type(error).__name__})"
+            raise SessionEnded(State.TAMPERED, f"The grader was sent {what}.") from error
 
     def receive(self) -> tuple[dict[str, Any], wire.Tensors]:
         message, tensors, size = wire.read_frame(self.reader)
@@ -79,7 +98,7 @@ class Session:
         `SessionEnded` if the process did not survive that, `RemoteFailure` if a cell raised.
         """
         sandbox = self._ready()
-        peer = self._peer = Grader(sandbox.reader, sandbox.writer)
+        peer = self._peer = Grader(sandbox.reader, sandbox.writer, self._ended)
         sandbox.deadline = time.monotonic() + self.limits.seconds
         bounds = {**vars(self.limits), "processes": self.limits.processes if self.level == "bubblewrap" else -1}
         message = {"op": "start", "cells": list(task.cells), "function": task.function, "seed": task.seed}
@@ -87,17 +106,10 @@ class Session:
         with contextlib.redirect_stdout(io.StringIO()):  # what the cells print is nobody's business here
             return self.guarded(lambda: peer.ask(message))
 
-    def guarded(self, conversation: Any) -> Any:
-        """Call `conversation()`; `SessionEnded` with the state that fits if the other side falls silent or babbles."""
+    def guarded(self, conversation: Callable[[], Any]) -> Any:
+        """Call `conversation()`, which asks; after a bad end the sandbox goes, and `SessionEnded` goes on."""
         try:
             return conversation()
-        except wire.WireError as error:
-            self._close()
-            raise SessionEnded(State.TAMPERED, f"The grader was sent {error}.") from None
-        except wire.Closed:
-            ended = self._ended()
-            self._close()
-            raise ended from None
         except RemoteFailure:
             raise
         except BaseException:

@@ -126,11 +126,19 @@ def _uses(above: str, source: str) -> set[str]:
     imported = {**_imports(above), **_imports(source)}
     used = {imported[name] for name in _names(source) if name in imported} | set(_imports(source).values())
     for node in ast.walk(_parse(source)):
-        if isinstance(node, ast.Attribute):
-            path = ast.unparse(node).split(".")
-            if path[0] in imported:
-                used.add(".".join([imported[path[0]], *path[1:]]))
+        path = _path(node)
+        if path and path[0] in imported:
+            used.add(".".join([imported[path[0]], *path[1:]]))
     return {full for name in used for full in (name, _defined_in(name))}
+
+
+def _path(node: ast.AST) -> list[str]:
+    """["a", "b", "c"] for the expression a.b.c; [] for any other, and for one longer than any in the library."""
+    names: list[str] = []
+    while isinstance(node, ast.Attribute) and len(names) < 8:
+        names.append(node.attr)
+        node = node.value
+    return [node.id, *reversed(names)] if names and isinstance(node, ast.Name) else []
 
 
 def _imports(source: str) -> dict[str, str]:

@@ -191,7 +191,8 @@ class Peer:
     def _answer(self, reply: dict[str, Any], tensors: Tensors, arguments: list[Any] | None) -> Any:
         if isinstance(reply.get("printed"), str) and reply["printed"]:
             print(reply["printed"], end="")
-        for pair in reply.get("changed") or []:
+        changed = reply.get("changed", [])
+        for pair in changed if isinstance(changed, list) else []:
             self._write_back(pair, tensors, arguments or [])
         if reply.get("stop") is True:
             return _STOP
