@@ -1,0 +1,83 @@
+"""How the sandbox is put together: what it mounts, what it tells, and what it hides."""
+
+import os
+import subprocess
+
+import pytest
+
+from minidiff.course.grading import sandbox
+from minidiff.course.grading.sandbox import Limits
+
+
+def run(code):
+    """Standard output of Python code in the sandbox, in its folder /tmp."""
+    argv = sandbox.command(sandbox.find_bwrap(), Limits(), ["-I", "-S", "-c", code])
+    return subprocess.run(argv, env={}, capture_output=True, text=True, timeout=60, check=True).stdout
+
+
+def test_the_environment_holds_numeric_settings_and_nothing_of_the_user(monkeypatch):
+    monkeypatch.setenv("SECRET_TOKEN", "x")
+    monkeypatch.setenv("PYTHONPATH", "/evil")
+    monkeypatch.setenv("OPENBLAS_CORETYPE", "Haswell")
+    told = sandbox.environment("/tmp")
+    assert told["OPENBLAS_CORETYPE"] == "Haswell", "some processors compute wrong without it"
+    assert not {"SECRET_TOKEN", "PYTHONPATH", "USER", "LOGNAME"} & set(told)
+    assert told["HOME"] == "/tmp"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="two stages are for root")
+def test_root_has_a_stage_that_gives_up_root_and_other_users_have_not(monkeypatch):
+    as_root = sandbox.command("/usr/bin/bwrap", Limits(), ["-c", "pass"])
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    as_user = sandbox.command("/usr/bin/bwrap", Limits(), ["-c", "pass"])
+    assert as_root.count("/usr/bin/bwrap") > as_user.count("/usr/bin/bwrap") == 1
+    assert sandbox._DROP in as_root
+    assert sandbox._DROP not in as_user
+    sealed = as_root[as_root.index(sandbox._DROP) + 1 :]
+    for argv in (as_user, sealed):
+        assert {"--unshare-user", "--disable-userns", "--unshare-net", "--unshare-pid", "--cap-drop"} <= set(argv)
+        assert argv[-2:] == ["-c", "pass"]
+
+
+def test_only_the_workers_half_of_the_course_is_there():
+    seen = run("import os; print(sorted(n for n in os.listdir('/grader/minidiff/course') if n.endswith('.py')))")
+    assert seen == "['__init__.py', 'peer.py', 'values.py', 'wire.py', 'worker.py']\n"
+    assert run("import os; print(os.path.exists('/grader/minidiff/guidance.py'))") == "True\n", "control"
+
+
+def test_a_copy_of_the_library_among_the_installed_packages_is_covered(monkeypatch, tmp_path):
+    checks = tmp_path / "minidiff" / "course" / "checks"
+    checks.mkdir(parents=True)
+    (checks / "01_bayes_rule.py").write_text("REFERENCE = 1")
+    (tmp_path / "other.py").write_text("")
+    folders = sandbox.package_folders()
+    monkeypatch.setattr(sandbox, "package_folders", lambda: [*folders, str(tmp_path)])
+    assert run(f"import os; print(sorted(os.listdir({str(tmp_path)!r})))") == "['minidiff', 'other.py']\n"
+    assert run(f"import os; print(os.listdir({str(tmp_path / 'minidiff')!r}))") == "[]\n"
+
+
+def test_a_staged_library_has_the_worker_in_place_of_the_course(tmp_path):
+    package = sandbox._staged(tmp_path) / "minidiff"
+    assert (package / "guidance.py").exists()
+    assert (package / "course" / "worker.py").exists()
+    assert not (package / "course" / "checks").exists()
+
+
+@pytest.mark.parametrize("size", [2**20, 2**23])
+def test_scratch_space_is_as_large_as_the_limit_says(monkeypatch, size):
+    argv = sandbox.command(sandbox.find_bwrap(), Limits(scratch=size), ["-I", "-S", "-c", FILL])
+    held = subprocess.run(argv, env={}, capture_output=True, text=True, timeout=60, check=True).stdout
+    assert [size - 2**17 <= int(n) <= size for n in held.split()] == [True, True]
+
+
+FILL = """
+for folder in ("/tmp", "/dev/shm"):
+    n = 0
+    with open(f"{folder}/fill", "wb", buffering=0) as file:
+        try:
+            while n < 2**24:
+                n += file.write(bytes(2**16))
+        except OSError:
+            pass
+    print(n)
+"""
