@@ -18,6 +18,7 @@ from minidiff.validate import describe
 _PACKAGE = str(Path(minidiff.__file__).parent)
 _STANDARD = tuple(sysconfig.get_paths()[key] for key in ("stdlib", "platstdlib"))
 _INSTALLED = re.compile(r"[\\/](site|dist)-packages[\\/]")
+_ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")  # of an object in memory: another one in every run
 _LONGEST = 2000  # characters of an exception's text: enough to read, not enough to drown a page
 
 
@@ -47,10 +48,11 @@ def failure_of(error: BaseException) -> Failure:
     if isinstance(error, RemoteFailure):
         return error.failure
     try:
-        message = str(error)
+        # str() of a KeyError is the repr of its key, which would gain quotes at every crossing.
+        message = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
     except Exception:  # a student's exception may fail even at this
         message = ""
-    return Failure(type(error).__name__, message[:_LONGEST], own_line(error))
+    return Failure(type(error).__name__, _ADDRESS.sub("", message[:_LONGEST]), own_line(error))
 
 
 def own_line(error: BaseException) -> str:
@@ -81,7 +83,9 @@ def describe_value(value: Any) -> str:
         return "None"
     if callable(value) and not isinstance(value, Tensor):
         return "a function"
-    text = describe(value)
+    if isinstance(value, Tensor) and value.layout is not torch.strided:
+        return f"a tensor of layout {str(value.layout).removeprefix('torch.')}"
+    text = _ADDRESS.sub("", describe(value))
     short = text if isinstance(value, Tensor) or len(text) <= 60 else type(value).__name__
     return f"{'an' if short[0] in 'aeio' or short.startswith('ndarray') else 'a'} {short}"
 
@@ -94,10 +98,12 @@ def same(now: Any, before: Any) -> bool:
     """Equal in every tensor and number; callables and other objects are not looked into."""
     if isinstance(now, Tensor) and isinstance(before, Tensor):
         # A shape can change in place as well (unsqueeze_, t_), so it is compared too.
-        alike = now.shape == before.shape and now.dtype == before.dtype
+        alike = now.shape == before.shape and now.dtype == before.dtype and now.layout == before.layout
         return alike and torch.equal(now.detach().nan_to_num(), before.detach().nan_to_num())
     if isinstance(now, (tuple, list)):
         return len(now) == len(before) and all(map(same, now, before))
     if isinstance(now, Mapping):
         return now.keys() == before.keys() and all(same(now[k], before[k]) for k in now)
+    if isinstance(now, float) and isinstance(before, float) and now != now:
+        return before != before  # NaN is NaN here
     return now == before if isinstance(now, (int, float, str, bool)) else True

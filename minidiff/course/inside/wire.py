@@ -23,7 +23,7 @@ MAGIC = b"mdg1"
 HEADER = struct.Struct("<4sII")
 MAX_TEXT = 4 * 2**20  # bytes of JSON
 MAX_BLOB = 64 * 2**20  # bytes of tensors
-MAX_DEPTH, MAX_NODES = 16, 10_000
+MAX_DEPTH, MAX_NODES = 16, 100_000
 DTYPES = {
     str(dtype).removeprefix("torch."): dtype
     for dtype in (
@@ -118,13 +118,24 @@ def pack(value: Any, tensors: Tensors, foreign: Foreign, depth: int = 0) -> Any:
         return _pack_tensor(value, tensors)
     if isinstance(value, torch.dtype):
         return {"dtype": str(value).removeprefix("torch.")}
-    if isinstance(value, (tuple, list, dict)) and depth < MAX_DEPTH:
+    if isinstance(value, (tuple, list, dict)) and (depth or _fits(value, [MAX_NODES])):
         if isinstance(value, dict):
             pairs = [[pack(part, tensors, foreign, depth + 1) for part in pair] for pair in value.items()]
             return {"dict": pairs}
         name = "tuple" if isinstance(value, tuple) else "list"
         return {name: [pack(part, tensors, foreign, depth + 1) for part in value]}
     return foreign(value)
+
+
+def _fits(value: Any, room: list[int], depth: int = 0) -> bool:
+    """Can `unpack` read a container: not too deep, not too many parts (`room` counts down), no odd keys?"""
+    room[0] -= 1
+    if depth > MAX_DEPTH or room[0] < 0:
+        return False
+    if isinstance(value, dict):
+        plain_keys = all(key is None or isinstance(key, (bool, int, float, str)) for key in value)
+        return plain_keys and all(_fits(part, room, depth + 1) for part in (*value, *value.values()))
+    return not isinstance(value, (tuple, list)) or all(_fits(part, room, depth + 1) for part in value)
 
 
 def _pack_tensor(value: Tensor, tensors: Tensors) -> dict[str, Any]:

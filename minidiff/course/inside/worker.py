@@ -62,7 +62,8 @@ class Worker(Peer):
             return {}, getattr(self._lent(message["ref"]), message["name"])
         self.changed = []
         reply, value = super().perform(message, body)
-        return {**reply, "changed": self.changed}, value
+        own = [] if message["inputs"] else self.changed  # of a pullback, only nested calls can have left any
+        return {**reply, "changed": own}, value
 
     def invoke(self, target: Any, args: list[Any], kwargs: dict[str, Any]) -> Any:
         before = [_snapshot(arg) for arg in args]
