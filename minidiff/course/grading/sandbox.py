@@ -39,10 +39,19 @@ _LEFT_OVER = 256 * 2**20  # bytes that the machine itself must keep
 # Can an unprivileged user read the library and PyTorch? Not where root installed them with a strict umask.
 _READABLE = "import os; print(''.join(f'{{p}} is not readable ' for p in {} if not os.access(p, os.R_OK)) or 'here')"
 _NOBODY = "65534"
-_DROP = f"""import os, sys
+# Gives up root for good. The process that stays behind as root is there to die: its death kills what runs for nobody,
+# which that of bubblewrap, without the right to kill another user's processes, would not. prctl(1, 9) asks for it.
+_DROP = f"""import ctypes, os, sys
+prctl = ctypes.CDLL(None).prctl
+prctl(1, 9)
+child = os.fork()
+if child:
+    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    os._exit(code if code >= 0 else 128 - code)
 os.setgroups([])
 os.setresgid({_NOBODY}, {_NOBODY}, {_NOBODY})
 os.setresuid({_NOBODY}, {_NOBODY}, {_NOBODY})
+prctl(1, 9)
 os.execv(sys.argv[1], sys.argv[1:])"""
 
 
@@ -253,10 +262,10 @@ class Sandbox:
         return total
 
     def _end(self) -> None:
-        if self.level == "none":
-            _kill_tree(self._process.pid)
+        # All of them at once; with the first process of a namespace goes every process in it.
+        _kill_tree(self._process.pid)
         with contextlib.suppress(OSError):
-            self._process.kill()  # with bubblewrap's parent goes the namespace, and with it every process in it
+            self._process.kill()
 
     def close(self) -> None:
         """End it and everything it started."""

@@ -3,6 +3,7 @@
 import os
 import subprocess
 
+import psutil
 import pytest
 
 from minidiff.course.grading import sandbox
@@ -99,3 +100,23 @@ for folder in ("/tmp", "/dev/shm"):
             pass
     print(n)
 """
+
+
+@pytest.mark.parametrize("code", ["pass", "if os.fork() == 0: os.setsid()"], ids=["alone", "with a daemon"])
+def test_with_the_first_process_everything_in_the_sandbox_dies(code):
+    """As when the grader is killed: nobody is left to clean up, so the kernel has to."""
+    argv = sandbox.command(sandbox.find_bwrap(), Limits(), ["-I", "-S", "-c", f"import os, time\n{code}\n{WAIT}"])
+    first = subprocess.Popen(argv, env={}, stdout=subprocess.PIPE)
+    assert first.stdout is not None
+    assert first.stdout.readline() == b"ready\n"
+    tree = psutil.Process(first.pid).children(recursive=True)
+    assert any("python" in process.name() for process in tree)
+    first.kill()
+    first.wait()
+    _, alive = psutil.wait_procs(tree, timeout=30)
+    for process in alive:
+        process.kill()
+    assert alive == []
+
+
+WAIT = "print('ready', flush=True); time.sleep(600)"
