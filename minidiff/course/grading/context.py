@@ -12,7 +12,7 @@ import symtable
 from dataclasses import dataclass
 from typing import Any
 
-from minidiff.course.grading.notebooks import Cell, Master
+from minidiff.course.grading.notebooks import MAX_SOURCE, Cell, Master
 
 _NAME = re.compile(r"[^\W\d]\w*")
 _KEPT = (ast.Import, ast.ImportFrom, ast.FunctionDef, ast.ClassDef, ast.Assign, ast.AnnAssign)
@@ -99,8 +99,9 @@ def answer_parts(master: Master, answers: dict[str, str]) -> dict[str, Part]:
 def cells_for(own: Part, parts: list[Part]) -> list[str]:
     """The sources to run for the answer `own`, in the notebook's order, the answer itself last.
 
-    Of `parts`, those that bind a name which the answer needs, or which another of them needs; of the master's
-    statements only those above the answer.
+    Of `parts`, those that bind a name which the answer needs, or which another of them needs: the master's statements
+    above the answer, and only where these bind no such name, other answers. (Otherwise an `import torch` in one answer
+    would make every other depend on it.)
     """
     chosen: set[Part] = set()
     wanted = list(own.needs - own.binds)
@@ -110,9 +111,11 @@ def cells_for(own: Part, parts: list[Part]) -> list[str]:
         if name in seen:
             continue
         seen.add(name)
-        for part in parts:
-            above = part.position < own.position or part.position[1] == 0  # an answer may be anywhere
-            if name in part.binds and above and part not in chosen and part != own:
+        binding = [part for part in parts if name in part.binds and part != own]
+        masters = [part for part in binding if part.position[1] > 0 and part.position < own.position]
+        answers = [part for part in binding if part.position[1] == 0]  # these may be anywhere
+        for part in masters or answers:
+            if part not in chosen:
                 chosen.add(part)
                 wanted += part.needs - seen
     return [part.source for part in sorted(chosen, key=lambda part: part.position)] + [own.source]
@@ -121,7 +124,9 @@ def cells_for(own: Part, parts: list[Part]) -> list[str]:
 def elsewhere(name: str, cells: list[Cell], answers: dict[str, str]) -> bool:
     """Does the student bind `name` in a cell that is no answer cell, and so is not graded?"""
     return any(
-        name in bound_by(cell.source) for cell in cells if cell.kind == "code" and cell.source not in answers.values()
+        name in bound_by(cell.source)
+        for cell in cells
+        if cell.kind == "code" and len(cell.source) <= MAX_SOURCE and cell.source not in answers.values()
     )
 
 

@@ -40,6 +40,10 @@ class Rules:
         """The seeds of one exercise for one student: HMAC-SHA-256 of the secret, as 48-bit numbers."""
         return tuple(self._number(f"{exercise_id}\0{student}\0{k}") for k in range(self.rounds))
 
+    def seed_of_torch(self, exercise_id: str, student: str) -> int:
+        """PyTorch's own seed in the sandbox: none of the inputs', which would tell what is going to be asked."""
+        return self._number(f"{exercise_id}\0{student}\0torch")
+
     def _number(self, text: str) -> int:
         return int.from_bytes(hmac.digest(self.secret, text.encode("utf-8", "surrogatepass"), "sha256")[:6], "big")
 
@@ -105,10 +109,10 @@ class Marker:
         student: str,
     ) -> Item:
         seeds = self.rules.seeds(exercise.id, student)
-        solution = next(cell.source for cell in self.master.solved if cell.grade_id == exercise.id)
-        flags = tuple(shortcuts.flags(exercise, answer.source, solution, self._imports))
+        task = self._task(exercise, sources, self.rules.seed_of_torch(exercise.id, student))
+        flags = self._flags(exercise, sources, task)
         try:
-            function = session.start(self._task(exercise, sources, seeds[0]))
+            function = session.start(task)
             trials = session.guarded(lambda: try_out(exercise, function, seeds))
             session.finish()
         except SessionEnded as end:
@@ -118,6 +122,13 @@ class Marker:
             message = _cell_failed(error, cells, sources)
             return _item(exercise, State.ERROR, answer, kind="error", message=message, notes=flags)
         return self._judged(exercise, answer, trials, flags, cells, sources)
+
+    def _flags(self, exercise: Exercise, sources: dict[str, str], task: Task) -> tuple[str, ...]:
+        """Flags for all of the student's cells that the task runs, against the solutions of the same exercises."""
+        used = [id for id, source in sources.items() if source in task.cells]
+        solved = {cell.grade_id: cell.source for cell in self.master.solved}
+        own, shipped = ("\n".join(texts[id] for id in used) for texts in (sources, solved))
+        return tuple(shortcuts.flags(exercise, own, shipped, self._imports))
 
     def _task(self, exercise: Exercise, sources: dict[str, str], seed: int) -> Task:
         answers = context.answer_parts(self.master, sources)

@@ -386,7 +386,7 @@ def _is_library_value(value: Any) -> bool:
 def _text(value: Any) -> str:
     try:
         return describe_value(value)[:_LONGEST]
-    except Exception:  # a student's object may fail even at its repr
+    except BaseException:  # a student's object may fail even at its repr, with SystemExit too
         return "an object"
 
 

@@ -158,7 +158,7 @@ def unpack(node: Any, tensors: Tensors, foreign: Foreign) -> Any:
 
 class _Unpacking:
     def __init__(self, tensors: Tensors, foreign: Foreign):
-        self.tensors, self.foreign, self.nodes = tensors, foreign, 0
+        self.tensors, self.foreign, self.nodes = dict(tensors), foreign, 0
 
     def value(self, node: Any, depth: int) -> Any:
         self.nodes += 1
@@ -197,7 +197,8 @@ class _Unpacking:
 
     def _tensor(self, node: dict[str, Any]) -> Tensor:
         name = node["tensor"]
-        value = self.tensors.get(name) if isinstance(name, str) else None
+        # Each once: a small tensor that is named a thousand times would become a thousand copies.
+        value = self.tensors.pop(name, None) if isinstance(name, str) else None
         if value is None or value.dtype not in DTYPES.values():
             raise WireError("a tensor that is not there, or of an unusual type")
         if node.get("complex") is True:

@@ -25,6 +25,7 @@ from traitlets.config import Config
 
 from . import wire
 from .peer import Peer, builtin_exception
+from .seccomp import refuse
 from .values import Failure, failure_of, same
 
 _DONE = 77  # exit status of a child that was told to end
@@ -50,10 +51,18 @@ class Worker(Peer):
             os._exit(_DONE)  # the grader has gone
         except BaseException as error:  # SystemExit and KeyboardInterrupt are answers like any other
             reply, value = {"failure": vars(failure_of(error))}, None
+        self.answer(nonce, reply, value, screen.getvalue())
+
+    def answer(self, nonce: Any, reply: dict[str, Any], value: Any, printed: str) -> None:
+        """Send the reply; where the value cannot be sent (too large, or it raises when looked at), say that."""
         try:
-            self.send({**reply, "reply": nonce, "printed": screen.getvalue()}, value, key="value")
+            self.send({**reply, "reply": nonce, "printed": printed}, value, key="value")
+        except wire.Closed:
+            os._exit(_DONE)
         except wire.WireError as error:
             self.send({"failure": vars(Failure("ValueError", str(error))), "reply": nonce})
+        except BaseException as error:
+            self.send({"failure": vars(failure_of(error)), "reply": nonce})
 
     def perform(self, message: dict[str, Any], body: Any) -> tuple[dict[str, Any], Any]:
         if message["op"] == "next":
@@ -141,6 +150,7 @@ def run_cells(worker: Worker, shell: InteractiveShell, message: dict[str, Any]) 
 def serve_exercise(worker: Worker, shell: InteractiveShell, message: dict[str, Any]) -> None:
     """One exercise, from its cells to the grader's "end"."""
     set_limits(message["limits"])
+    refuse()
     screen = _Screen()
     try:
         with _quiet(screen):
@@ -149,7 +159,7 @@ def serve_exercise(worker: Worker, shell: InteractiveShell, message: dict[str, A
         return
     except BaseException as error:
         reply, value = {"failure": vars(failure_of(error))}, None
-    worker.send({**reply, "reply": message["nonce"], "printed": screen.getvalue()}, value, key="value")
+    worker.answer(message["nonce"], reply, value, screen.getvalue())
     while True:
         question, tensors = worker.receive()
         if question["op"] == "end":
