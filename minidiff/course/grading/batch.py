@@ -13,7 +13,8 @@ import multiprocessing
 import secrets
 import signal
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -151,18 +152,37 @@ def _begin() -> None:
 def _in_parallel(mark: Mark, work: list[Submission], jobs: int) -> Iterator[tuple[Submission, Result | Exception]]:
     """Each submission with its result, or with what happened instead (`BrokenProcessPool` where its process died)."""
     context = multiprocessing.get_context("spawn")  # PyTorch's threads do not survive a fork
-    with ProcessPoolExecutor(min(jobs, len(work)) or 1, context, initializer=_begin) as pool:
-        futures: dict[Future[Result], Submission] = {pool.submit(mark, submission): submission for submission in work}
-        try:
-            for future in as_completed(futures):
-                try:
-                    found: Result | Exception = future.result()
-                except Exception as error:
-                    found = error
-                yield futures[future], found
-        except BaseException:  # Ctrl-C, or the caller stops: what has not begun does not begin
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
+    waiting = work[::-1]
+    while waiting:  # a process that dies takes its pool along: the rest goes on in another
+        with ProcessPoolExecutor(min(jobs, len(waiting)), context, initializer=_begin) as pool:
+            try:
+                yield from _from_pool(pool, mark, waiting, jobs)
+            except BaseException:  # Ctrl-C, or the caller stops: what has not begun does not begin
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise
+
+
+def _from_pool(
+    pool: ProcessPoolExecutor, mark: Mark, waiting: list[Submission], jobs: int
+) -> Iterator[tuple[Submission, Result | Exception]]:
+    """Takes submissions off the end of `waiting`, no more at a time than there are processes, until the pool breaks."""
+    running: dict[Future[Result], Submission] = {}
+    broken = False
+    while running or (waiting and not broken):
+        while waiting and not broken and len(running) < jobs:
+            try:
+                future = pool.submit(mark, waiting[-1])
+            except BrokenProcessPool:
+                broken = True
+                break
+            running[future] = waiting.pop()
+        for future in wait(running, return_when=FIRST_COMPLETED).done:
+            submission = running.pop(future)
+            try:
+                found: Result | Exception = future.result()
+            except Exception as error:
+                found, broken = error, broken or isinstance(error, BrokenProcessPool)
+            yield submission, found
 
 
 @dataclass(frozen=True)
