@@ -860,7 +860,7 @@ for pid in os.listdir("/proc"):
             if at >= 0: found.append(text[at : at + 40])
 """,
     "root's home and passwords": """
-for path in ("/etc/shadow", "/etc/passwd", "/root/.bashrc", "/root/.ssh", "/home", "ROOT/solutions", "ROOT/exercises"):
+for path in ("/etc/shadow", "/etc/passwd", "/" "root/.bashrc", "/" "root/.ssh", "/home", "ROOT/solutions", "ROOT/exercises"):
     try: found.append(open(path).read(100) if os.path.isfile(path) else os.listdir(path))
     except OSError: pass
 """,
@@ -915,8 +915,8 @@ _add(
 import os, site, sys
 done = []
 places = ["OUT/results/honest-1.json", "OUT/grades.csv", "OUT/pwned", "SUBMISSIONS/pwned.ipynb", "SENTINEL",
-          "ROOT/conftest.py", "ROOT/minidiff/course/__init__.py", "ROOT/sitecustomize.py", "/root/.bashrc",
-          "/root/pwned", "/etc/passwd", "/usr/lib/pwned", "/lib/pwned", "/grader/minidiff/shapes.py", "/pwned",
+          "ROOT/conftest.py", "ROOT/minidiff/course/__init__.py", "ROOT/sitecustomize.py", "/" "root/.bashrc",
+          "/" "root/pwned", "/etc/passwd", "/usr/lib/pwned", "/lib/pwned", "/grader/minidiff/shapes.py", "/pwned",
           "/grader/minidiff/course/worker.py", "/proc/sys/kernel/core_pattern", "/dev/pwned", "/sys/pwned",
           os.path.expanduser("~/.bashrc"), sys.prefix + "/pwned", sys.executable]
 places += [p + "/" + name for p in sys.path if p for name in ("pwned.pth", "sitecustomize.py", "torch.py")]
