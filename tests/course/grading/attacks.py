@@ -860,7 +860,8 @@ for pid in os.listdir("/proc"):
             if at >= 0: found.append(text[at : at + 40])
 """,
     "root's home and passwords": """
-places = ["/etc/shadow", "/etc/passwd", "/" "root/.bashrc", "/" "root/.ssh", "/home", "ROOT/solutions", "ROOT/exercises"]
+places = ["/etc/shadow", "/etc/passwd", "/" "root/.bashrc", "/" "root/.ssh", "/home"]
+places += ["ROOT/solutions", "ROOT/exercises"]
 for path in places:
     try: found.append(open(path).read(100) if os.path.isfile(path) else os.listdir(path))
     except OSError: pass
