@@ -253,13 +253,13 @@ class Sandbox:
 
     def _memory(self) -> int:
         """Bytes of all processes of the sandbox together, without what they share with files."""
-        total = 0
+        processes = []
         with contextlib.suppress(psutil.Error):
             top = psutil.Process(self._process.pid)
-            for process in (top, *top.children(recursive=True)):
-                with contextlib.suppress(psutil.Error, OSError):
-                    total += _own_bytes(process)
-        return total
+            processes = [top, *top.children(recursive=True)]
+        quick = sum(map(_resident_bytes, processes))
+        # What forked processes still share is counted for each of them: if that is too much, count exactly.
+        return quick if quick < self.limits.memory + _OWN_MEMORY else sum(map(_proportional_bytes, processes))
 
     def _end(self) -> None:
         # All of them at once; with the first process of a namespace goes every process in it.
@@ -320,12 +320,26 @@ def _staged(folder: Path) -> Path:
     return package.parent
 
 
-def _own_bytes(process: psutil.Process) -> int:
-    status = Path(f"/proc/{process.pid}/status")
-    if not status.exists():
-        return process.memory_info().rss
-    fields = dict(line.split(":", 1) for line in status.read_text().splitlines())
-    return 1024 * sum(int(fields.get(key, "0 kB").split()[0]) for key in ("RssAnon", "RssShmem"))
+def _resident_bytes(process: psutil.Process) -> int:
+    """Memory that is in no file; 0 for a process that has just gone."""
+    try:
+        status = Path(f"/proc/{process.pid}/status")
+        return _kilobytes(status, "RssAnon", "RssShmem") if status.exists() else process.memory_info().rss
+    except (psutil.Error, OSError, ValueError):
+        return 0
+
+
+def _proportional_bytes(process: psutil.Process) -> int:
+    """The same, with shared pages divided among the processes that share them."""
+    try:
+        return _kilobytes(Path(f"/proc/{process.pid}/smaps_rollup"), "Pss_Anon", "Pss_Shmem")
+    except (OSError, ValueError):
+        return _resident_bytes(process)
+
+
+def _kilobytes(path: Path, *names: str) -> int:
+    fields = dict(line.split(":", 1) for line in path.read_text().splitlines() if ":" in line)
+    return 1024 * sum(int(fields.get(name, "0 kB").split()[0]) for name in names)
 
 
 def _kill_tree(pid: int) -> None:

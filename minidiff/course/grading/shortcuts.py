@@ -41,6 +41,8 @@ _PRYING_ATTRIBUTES = {
 }
 # Tools rather than answers, although references use them.
 _TOOLS = {"minidiff.guidance.bind", "minidiff.samplers.sample"}
+# What a student leaves in a cell after trying it.
+_LEFT = {f"minidiff.course.{name}" for name in ("check", "hint", "feedback.check", "feedback.hint")}
 _PRYING_NAMES = {"get_ipython", "exec", "eval", "compile", "open", "__import__", "globals", "exit", "quit"}
 
 
@@ -95,7 +97,7 @@ def flags(exercise: Exercise, answer: str, solution: str, above: str = "") -> li
 
 def _flags(exercise: Exercise, answer: str, solution: str, above: str) -> list[str]:
     allowed = _uses(above, solution)
-    used = _uses(above, answer) - allowed
+    used = _uses(above, answer) - allowed - _LEFT
     answering = (library_names(exercise.reference) - _TOOLS) & used
     found = [f"uses {name}, which answers this exercise" for name in sorted(answering)]
     for name, why in _PRYING.items():

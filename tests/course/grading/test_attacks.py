@@ -334,8 +334,8 @@ def state_of(path: Path) -> str:
 
 
 def left_over(start: float) -> list[str]:
-    """Processes of this run's sandboxes that are still there, after a moment to die."""
-    for _ in range(30):
+    """Processes of this run's sandboxes that are still there, after time to see the end of their input."""
+    for _ in range(300):
         found = [text for text in map(_cmdline, psutil.process_iter()) if MARK in text or f" {LIMITS.scratch} " in text]
         orphans = [p for p in psutil.process_iter() if "minidiff.course.worker" in _cmdline(p) and _orphan(p, start)]
         found += map(_cmdline, orphans)
@@ -782,10 +782,11 @@ def test_as_another_user(tmp_path):
     binds = [(a, b) for a, b in sandbox._binds() if not a.startswith(str(ROOT))]
     binds += [(str(path), str(path)) for path in parts if path.exists()]
     argv = [bwrap, *sandbox._mounts(binds), "--dev-bind", "/dev", "/dev", "--bind", "/proc", "/proc"]
-    argv += ["--bind", str(home), "/tmp", "--die-with-parent", "--chdir", "/tmp", "--", sys.executable, "-c"]
-    argv += [sandbox._DROP, sys.executable, "-m", "minidiff.cli", "grade", "/tmp/class", "-o", "/tmp/out"]
+    argv += ["--dir", "/tmp", "--bind", str(home), "/scratch", "--die-with-parent", "--chdir", "/scratch", "--"]
+    argv += [sys.executable, "-c"]
+    argv += [sandbox._DROP, sys.executable, "-m", "minidiff.cli", "grade", "/scratch/class", "-o", "/scratch/out"]
     argv += ["--root", str(ROOT), "--assignment", CHAPTER, "--timeout", "5", "--memory", "1", "--jobs", "2"]
-    env = {"PATH": "/usr/bin:/bin", "HOME": "/tmp", "LANG": "C.UTF-8", "OMP_NUM_THREADS": "1"}
+    env = {"PATH": "/usr/bin:/bin", "HOME": "/scratch", "TMPDIR": "/scratch", "LANG": "C.UTF-8", "OMP_NUM_THREADS": "1"}
     ran = subprocess.run(argv, env=env, capture_output=True, text=True, timeout=150)
     assert ran.returncode == 0, ran.stdout[-2000:] + ran.stderr[-2000:]
     assert "sandbox: bubblewrap" in ran.stdout
