@@ -289,7 +289,7 @@ class watched:
 
     def __init__(self, seen: Graded):
         self.seen, self.done = seen, threading.Event()
-        self.own = sandbox._own_bytes(psutil.Process())
+        self.own = sandbox._resident_bytes(psutil.Process())
         self.thread = threading.Thread(target=self._watch, daemon=True)
 
     def _watch(self) -> None:
@@ -298,10 +298,10 @@ class watched:
             for process in me.children():
                 try:
                     if "spawn_main" in " ".join(process.cmdline()):
-                        self.seen.peak = max(self.seen.peak, sandbox._own_bytes(process) - 300 * 2**20)
+                        self.seen.peak = max(self.seen.peak, sandbox._resident_bytes(process) - 300 * 2**20)
                 except (psutil.Error, OSError):
                     continue
-            self.seen.peak = max(self.seen.peak, sandbox._own_bytes(me) - self.own)
+            self.seen.peak = max(self.seen.peak, sandbox._resident_bytes(me) - self.own)
 
     def __enter__(self):
         self.thread.start()
