@@ -39,14 +39,19 @@ _LEFT_OVER = 256 * 2**20  # bytes that the machine itself must keep
 # Can an unprivileged user read the library and PyTorch? Not where root installed them with a strict umask.
 _READABLE = "import os; print(''.join(f'{{p}} is not readable ' for p in {} if not os.access(p, os.R_OK)) or 'here')"
 _NOBODY = "65534"
-# Gives up root for good. The process that stays behind as root is there to die: its death kills what runs for nobody,
-# which that of bubblewrap, without the right to kill another user's processes, would not. prctl(1, 9) asks for it.
-_DROP = f"""import ctypes, os, sys
+# Gives up root for good. The process that stays behind as root ends with the sandbox, or when the grader's end of the
+# pipe is closed, however the grader ended; and with it, as it is all that the first process waits for, everything.
+_DROP = f"""import ctypes, os, select, sys
 prctl = ctypes.CDLL(None).prctl
 prctl(1, 9)
 child = os.fork()
 if child:
-    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    pipe = select.poll()
+    pipe.register(0, 0)  # nothing but the end of it
+    ended, status = 0, 0
+    while not ended and not pipe.poll(20):
+        ended, status = os.waitpid(child, os.WNOHANG)
+    code = os.waitstatus_to_exitcode(status)
     os._exit(code if code >= 0 else 128 - code)
 os.setgroups([])
 os.setresgid({_NOBODY}, {_NOBODY}, {_NOBODY})
@@ -150,6 +155,8 @@ def command(bwrap: str, limits: Limits, python: list[str]) -> list[str]:
         return sealed(binds)
     first = [
         bwrap,
+        "--unshare-pid",
+        "--as-pid-1",  # when the process that gives up root ends, the kernel ends all others, wherever they are
         *_mounts([*binds, (bwrap, bwrap)]),
         "--perms",
         "1777",
@@ -343,8 +350,11 @@ def _kilobytes(path: Path, *names: str) -> int:
 
 
 def _kill_tree(pid: int) -> None:
+    """Kill a process and all below it. It is stopped first, so that it makes no child while they are counted."""
     with contextlib.suppress(psutil.Error):
-        for process in psutil.Process(pid).children(recursive=True):
+        top = psutil.Process(pid)
+        top.suspend()
+        for process in (*reversed(top.children(recursive=True)), top):
             with contextlib.suppress(psutil.Error):
                 process.kill()
     if hasattr(os, "killpg"):

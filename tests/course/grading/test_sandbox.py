@@ -1,7 +1,11 @@
 """How the sandbox is put together: what it mounts, what it tells, and what it hides."""
 
+import contextlib
 import os
+import random
 import subprocess
+import sys
+import time
 
 import psutil
 import pytest
@@ -120,3 +124,43 @@ def test_with_the_first_process_everything_in_the_sandbox_dies(code):
 
 
 WAIT = "print('ready', flush=True); time.sleep(600)"
+
+
+GRADER = """
+import subprocess, sys, time
+pipe = subprocess.PIPE
+subprocess.Popen(sys.argv[1:], env={}, stdin=pipe, stdout=pipe, stderr=pipe, start_new_session=True)
+print("started", flush=True)
+time.sleep(600)
+"""
+
+
+def test_a_grader_that_is_killed_at_any_moment_leaves_no_process():
+    """Killed within 60 ms of starting a sandbox, at the worst of times, 60 times. (It left every third, once.)"""
+    limits = Limits(scratch=8 * 2**20 + 4096 * (os.getpid() % 1000))  # tells these sandboxes from all others
+    boot = [*sandbox._python_options(), "-c", sandbox._boot("/grader", sandbox.package_folders())]
+    argv = sandbox.command(sandbox.find_bwrap(), limits, boot)
+    chance = random.Random(0)
+    for _ in range(60):
+        grader = subprocess.Popen([sys.executable, "-I", "-S", "-c", GRADER, *argv], stdout=subprocess.PIPE)
+        assert grader.stdout is not None
+        assert grader.stdout.readline() == b"started\n"
+        time.sleep(chance.uniform(0, 0.06))
+        grader.kill()
+        grader.wait()
+    deadline = time.monotonic() + 60
+    while (left := of_sandboxes(limits)) and time.monotonic() < deadline:
+        time.sleep(0.2)
+    for process in left:
+        process.kill()
+    assert left == []
+
+
+def of_sandboxes(limits):
+    """The processes of the sandboxes with these limits, by their command line or their parents'."""
+    found = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            if str(limits.scratch) in process.cmdline():
+                found += [process, *process.children(recursive=True)]
+    return found
