@@ -12,6 +12,7 @@ import hashlib
 import multiprocessing
 import secrets
 import signal
+import warnings
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -142,6 +143,7 @@ def mark_all(mark: Mark, broken: Broken, work: list[Submission], jobs: int) -> I
 def _begin() -> None:
     """In each process of the pool, first of all."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C just ends it, without a traceback, and its sandbox with it
+    warnings.simplefilter("ignore", SyntaxWarning)  # of students' code, which is read here
     with contextlib.suppress(ImportError, ValueError, OSError):
         import resource
 

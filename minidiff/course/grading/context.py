@@ -16,6 +16,9 @@ from minidiff.course.grading.notebooks import MAX_SOURCE, Cell, Master
 
 _NAME = re.compile(r"[^\W\d]\w*")
 _KEPT = (ast.Import, ast.ImportFrom, ast.FunctionDef, ast.ClassDef, ast.Assign, ast.AnnAssign)
+# IPython's lines: what `%time` measures is code, the others are none.
+_TIMED = re.compile(r"^([ \t]*)%time(?:it)?(?:[ \t]+-\w+(?:[ \t]+\d+)?)*[ \t]+(?=\S)", re.MULTILINE)
+_MAGIC = re.compile(r"^([ \t]*)[%!].*$", re.MULTILINE)
 _NO_PYTHON = (SyntaxError, ValueError, RecursionError, MemoryError)
 _CHECKED = re.compile(r'check\(\s*["\']([\w-]+)["\']')
 
@@ -30,15 +33,23 @@ class Part:
     needs: frozenset[str]
 
 
+def _table(source: str) -> symtable.SymbolTable | None:
+    """The symbol table, also of a cell with magics; None where it is no Python."""
+    for text in (source, _MAGIC.sub(r"\1pass", _TIMED.sub(r"\1", source))):
+        try:
+            return symtable.symtable(text, "answer", "exec")
+        except _NO_PYTHON:
+            continue
+    return None
+
+
 def names_in(source: str) -> frozenset[str]:
     """The global names that code may look up: not its own arguments and local variables.
 
-    A superset, all names, where it is no plain Python (a magic, a slip of the pen).
+    A superset, all names, where it is no Python (a slip of the pen).
     """
-    try:
-        scopes, found = [symtable.symtable(source, "answer", "exec")], set()
-    except _NO_PYTHON:
-        found, scopes = set(_NAME.findall(source)), []
+    table = _table(source)
+    found, scopes = (set(_NAME.findall(source)), []) if table is None else (set(), [table])
     while scopes:
         scope = scopes.pop()
         scopes += scope.get_children()
@@ -48,11 +59,10 @@ def names_in(source: str) -> frozenset[str]:
 
 
 def bound_by(source: str) -> frozenset[str]:
-    """The names that the top level of some code binds; none if it is no plain Python."""
-    try:
-        return frozenset(name for node in ast.parse(source).body for name in _bound(node))
-    except _NO_PYTHON:
-        return frozenset()
+    """The names that the top level of some code binds; none if it is no Python."""
+    table = _table(source)
+    symbols = [] if table is None else table.get_symbols()
+    return frozenset(name.get_name() for name in symbols if name.is_assigned() or name.is_imported())
 
 
 def _bound(node: ast.stmt) -> list[str]:

@@ -134,7 +134,8 @@ class Marker:
         answers = context.answer_parts(self.master, sources)
         own = answers[exercise.id]
         code = context.cells_for(own, [*self._parts, *answers.values()])
-        given = context.given_functions(own, self.master, exercise.id)
+        needs = frozenset[str]().union(*map(context.names_in, code))
+        given = context.given_functions(replace(own, needs=needs), self.master, exercise.id)
         return Task(tuple(code), exercise.reference.__name__, seed, given)
 
     def _judged(

@@ -32,12 +32,14 @@ _PRYING_ATTRIBUTES = {
     "__closure__": "looks into other functions",
     "__code__": "looks into other functions",
     "__subclasses__": "searches for classes",
-    "modules": "looks at the loaded modules",
-    "environ": "looks at the environment",
-    "argv": "looks at the command line",
     "_exit": "ends its process",
     "get_ipython": "reaches into the notebook's shell",
     "register_forward_hook": "hooks into modules",
+}
+_PRYING_MEMBERS = {
+    "sys.modules": "looks at the loaded modules",
+    "os.environ": "looks at the environment",
+    "sys.argv": "looks at the command line",
 }
 # Tools rather than answers, although references use them.
 _TOOLS = {"minidiff.guidance.bind", "minidiff.samplers.sample"}
@@ -108,6 +110,7 @@ def _flags(exercise: Exercise, answer: str, solution: str, above: str) -> list[s
     names = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)} & (_PRYING_NAMES | {"_exit"})
     texts = [node.value for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str)]
     found += [f"{why} ({name})" for name, why in _PRYING_ATTRIBUTES.items() if name in attributes]
+    found += [f"{why} ({name.partition('.')[2]})" for name, why in _PRYING_MEMBERS.items() if name in used]
     found += [f"calls {name}" for name in sorted(names - _names(solution))]
     found += ["mentions /proc"] * any("/proc/" in text for text in texts)
     found += ["names a module of the library in a text"] * any(re.match(r"minidiff\.\w", text) for text in texts)
@@ -131,7 +134,13 @@ def _names(source: str) -> set[str]:
 def _uses(above: str, source: str) -> set[str]:
     """Full names of what `source` uses by import, its own or one of those above it."""
     imported = {**_imports(above), **_imports(source)}
-    used = {imported[name] for name in _names(source) if name in imported} | set(_imports(source).values())
+    for node in ast.walk(_parse(source)):  # h = g
+        if isinstance(node, ast.Assign) and isinstance(node.value, (ast.Name, ast.Attribute)):
+            first, *rest = ast.unparse(node.value).split(".")
+            if first in imported:
+                full = ".".join([imported[first], *rest])
+                imported |= {t.id: full for t in node.targets if isinstance(t, ast.Name)}
+    used = {imported[name] for name in _names(source) if name in imported} | set(_imports(source, star=False).values())
     for node in ast.walk(_parse(source)):
         path = _path(node)
         if path and path[0] in imported:
@@ -148,17 +157,29 @@ def _path(node: ast.AST) -> list[str]:
     return [node.id, *reversed(names)] if names and isinstance(node, ast.Name) else []
 
 
-def _imports(source: str) -> dict[str, str]:
+def _imports(source: str, star: bool = True) -> dict[str, str]:
     """{name in the code: full name} for its import statements, wherever they stand."""
     found = {}
     for node in ast.walk(_parse(source)):
-        if isinstance(node, ast.ImportFrom) and node.module:
+        if isinstance(node, ast.ImportFrom) and node.module and node.names[0].name == "*":
+            found |= {name: f"{node.module}.{name}" for name in (_members(node.module) if star else ())}
+        elif isinstance(node, ast.ImportFrom) and node.module:
             found |= {alias.asname or alias.name: f"{node.module}.{alias.name}" for alias in node.names}
         elif isinstance(node, ast.Import):
             for alias in node.names:
                 bound = alias.asname or alias.name.partition(".")[0]
                 found[bound] = alias.name if alias.asname else bound
     return found
+
+
+def _members(module: str) -> list[str]:
+    """The public names of a module of the library; none for others, which are not imported here."""
+    if module.partition(".")[0] != "minidiff":
+        return []
+    try:
+        return [name for name in dir(importlib.import_module(module)) if not name.startswith("_")]
+    except ImportError:
+        return []
 
 
 def _defined_in(name: str) -> str:

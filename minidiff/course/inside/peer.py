@@ -156,7 +156,7 @@ class _Remote(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Any, ...]:
         tensors = ctx.saved_tensors
-        given = [torch.zeros(*like[0], dtype=like[1]) if g is None else g for g, like in zip(gradients, ctx.like)]
+        given = [torch.zeros(like[0], dtype=like[1]) if g is None else g for g, like in zip(gradients, ctx.like)]
         found = _Remote.apply(ctx.call.pullback(len(tensors)), *tensors, *given)[: len(tensors)]
         return None, *(g if _has_gradients(t) else None for t, g in zip(tensors, found))
 
@@ -164,7 +164,7 @@ class _Remote(torch.autograd.Function):
     def jvp(ctx: Any, _: None, *tangents: Tensor | None) -> tuple[Tensor | None, ...]:
         """Forward mode: the pullback is linear in the gradients it pulls back, and *its* pullback pushes forward."""
         tensors, n = ctx.saved_tensors, len(ctx.saved_tensors)
-        zeros = [torch.zeros(*shape, dtype=dtype) for shape, dtype in ctx.like]
+        zeros = [torch.zeros(shape, dtype=dtype) for shape, dtype in ctx.like]
         given = [torch.zeros_like(t) if v is None else v for t, v in zip(tensors, tangents)]
         twice = ctx.call.pullback(n).pullback(n + len(zeros))
         pushed = _Remote.apply(twice, *tensors, *zeros, *given)[n : n + len(zeros)]
@@ -230,7 +230,7 @@ class Peer:
         """Answer one question of the other side. Exceptions of what was called are an answer too."""
         nonce = message.get("nonce")
         try:
-            reply, value = self.perform(message, self.unpack(message.get("body"), tensors))
+            reply, value = self.perform(message, self.unpack(message.get("body"), tensors, slots=True))
         except (WireError, wire.Closed):
             raise
         except Exception as error:
@@ -269,8 +269,15 @@ class Peer:
     def pack(self, value: Any, tensors: Tensors) -> Any:
         return wire.pack(value, tensors, lambda other: self._pack_other(other, tensors))
 
-    def unpack(self, node: Any, tensors: Tensors) -> Any:
-        return wire.unpack(node, tensors, lambda other: self._unpack_other(other, tensors))
+    def unpack(self, node: Any, tensors: Tensors, slots: bool = False) -> Any:
+        """`slots`: may there be any? Only in a question, which brings their tensors."""
+
+        def foreign(other: dict[str, Any]) -> Any:
+            if "slot" in other and not slots:
+                raise WireError("a value of an unknown form")
+            return self._unpack_other(other, tensors)
+
+        return wire.unpack(node, tensors, foreign)
 
     def _pack_other(self, value: Any, tensors: Tensors) -> dict[str, Any]:
         if isinstance(value, Slot):
@@ -363,7 +370,7 @@ def _overwrite(old: Any, new: Any) -> None:
     """Write `new` into `old`, as far as both are of the same kind."""
     if isinstance(old, Tensor) and isinstance(new, Tensor) and old.dtype == new.dtype:
         with torch.no_grad():
-            if old.shape == new.shape:
+            if old.shape == new.shape and 0 not in old.stride():
                 old.copy_(new)  # in place, so that a view changes what it looks at
             else:
                 old.data = new
