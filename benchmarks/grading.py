@@ -1,6 +1,6 @@
 """A class of 100 marked: `minidiff grade` beside stock nbgrader's autograde, on the same notebooks of chapter 01.
 
-    python benchmarks/grading.py                 # about half an hour on two cores, nearly all of it nbgrader's
+    python benchmarks/grading.py                 # about 17 minutes on two cores, more than half of it nbgrader's
     python benchmarks/grading.py --students 10   # a smaller class
 
 Each student's answers are made up from a seed: right (70 %), wrong by a factor, an exception, or untouched. Both

@@ -1,5 +1,6 @@
 """`minidiff check NN_topic`: are a chapter's checks themselves right? Authors run it before anybody else does."""
 
+import importlib
 from collections.abc import Sequence
 
 from minidiff.course.diagnosis import judge, try_out
@@ -17,7 +18,8 @@ def audit(exercise: Exercise, seeds: Sequence[int] | None = None) -> list[str]:
     each on the public seeds and on fresh ones.
     """
     seeds = (*exercise.seeds, *FRESH_SEEDS) if seeds is None else seeds
-    problems = [problem for s in seeds for problem in _foundation(exercise, s)]
+    unknown = [f"the library has no {name}, which shortcuts names" for name in exercise.shortcuts if not _exists(name)]
+    problems = unknown + [problem for s in seeds for problem in _foundation(exercise, s)]
     if problems:
         return problems  # nothing else can be judged then
     for group in ([s] for s in seeds):
@@ -34,6 +36,14 @@ def audit(exercise: Exercise, seeds: Sequence[int] | None = None) -> list[str]:
                 )
                 problems.append(f'mistake "{mistake.name}" is {taken} on seed {group[0]}')
     return problems
+
+
+def _exists(name: str) -> bool:
+    module, _, attribute = name.rpartition(".")
+    try:
+        return hasattr(importlib.import_module(module), attribute)
+    except (ImportError, ValueError):
+        return False
 
 
 def _foundation(exercise: Exercise, seed: int) -> list[str]:

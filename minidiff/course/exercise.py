@@ -61,6 +61,7 @@ class Exercise:
     probe         (answer, *inputs) → tensor(s): for answers that are functions (a guided denoiser) or iterators.
                   It sees the answer only by calling it, so that the answer may live in another process
     seeds         the public seeds that `check` uses
+    shortcuts     full names in the library that answer the exercise too, besides what the reference itself calls
     """
 
     id: str
@@ -81,6 +82,7 @@ class Exercise:
     compare: Compare | None = None
     probe: Probe | None = None
     seeds: tuple[int, ...] = PUBLIC_SEEDS
+    shortcuts: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         where = f"exercise {self.id}: "

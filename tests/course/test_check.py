@@ -368,6 +368,9 @@ def test_a_definition_out_of_range_is_refused(changes, text):
         ({"draw": lambda seed: []}, "draw gives no inputs"),
         ({"reference": wrong_name}, "the reference of 99-line fails on seed 0"),
         ({"reference": add_in_place}, "the reference of 99-line fails on seed 0"),
+        ({"shortcuts": ("minidiff.samplers.hein",)}, "the library has no minidiff.samplers.hein"),
+        ({"shortcuts": ("minidiff.sampler.heun",)}, "the library has no minidiff.sampler.heun"),
+        ({"shortcuts": ("heun",)}, "the library has no heun"),
         (
             {"mistakes": (*LINE.mistakes[:2], Mistake("twin", shifted, "The same as the second, said otherwise."))},
             'mistake "twin" is taken for shifted',
@@ -375,7 +378,7 @@ def test_a_definition_out_of_range_is_refused(changes, text):
     ],
 )
 def test_the_audit_finds_planted_faults(changes, text):
-    assert audit(LINE) == []
+    assert audit(LINE) == audit(replace(LINE, shortcuts=("minidiff.samplers.heun",))) == []
     assert any(text in problem for problem in audit(replace(LINE, **changes)))
 
 

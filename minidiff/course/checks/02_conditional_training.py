@@ -247,6 +247,7 @@ X0_AND_EPS = Exercise(
         ),
     ),
     alternatives=(_pair_solved,),
+    shortcuts=("minidiff.predictions.VELOCITY",),
     hints=(
         "Two linear equations, two unknowns. Multiply them so that one unknown cancels when you subtract.",
         "σ'·(first) − σ·(second) has no ε left; α·(second) − α'·(first) has no x0 left.",
@@ -608,6 +609,7 @@ HEUN_STEP = Exercise(
         ),
     ),
     alternatives=(_heun_as_correction,),
+    shortcuts=("minidiff.samplers.heun",),
     hints=(
         "Make Euler's step first. What does the velocity say at the place where you arrive?",
         "x_s = x_t + (s − t)·slope; second = velocity(x_s, s); now go again from x_t with the mean of both.",

@@ -576,6 +576,7 @@ RECALL = Exercise(
         _by_hand,
         lambda real, fake, k: covered(real, fake, k).double().mean(),
     ),
+    shortcuts=("minidiff.judges.coverage.covered", "minidiff.judges.coverage.precision"),
     hints=(
         "Two steps: a radius for every fake point, then a yes or no for every real point.",
         "`torch.cdist(fake, fake)` has zeros on its diagonal: each point is its own nearest. Which order statistic is "

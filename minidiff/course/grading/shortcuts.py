@@ -1,7 +1,8 @@
 """Answers that may be right for the wrong reason: a flag for a person to look at, never a proof.
 
-Which functions of the library answer an exercise is read off its reference: what the reference calls, less what the
-shipped solution uses too. An answer that names one of them, or that looks around for the grader, is flagged.
+Which functions of the library answer an exercise is read off its reference: what the reference calls, and what the
+exercise names besides, less what the shipped solution uses too. An answer that uses one of them, or that looks around
+for the grader, is flagged.
 """
 
 import ast
@@ -100,7 +101,7 @@ def flags(exercise: Exercise, answer: str, solution: str, above: str = "") -> li
 def _flags(exercise: Exercise, answer: str, solution: str, above: str) -> list[str]:
     allowed = _uses(above, solution)
     used = _uses(above, answer) - allowed - _LEFT
-    answering = (library_names(exercise.reference) - _TOOLS) & used
+    answering = (library_names(exercise.reference) - _TOOLS | set(exercise.shortcuts)) & used
     found = [f"uses {name}, which answers this exercise" for name in sorted(answering)]
     for name, why in _PRYING.items():
         if any(use == name or use.startswith(f"{name}.") for use in used):

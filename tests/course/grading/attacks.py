@@ -562,7 +562,7 @@ W.serve = serve
     "serves the inputs": (
         """
 def serve(message, tensors):
-    body = W.unpack(message["body"], tensors)
+    body = W.unpack(message["body"], tensors, slots=True)
     W.send({"reply": message["nonce"]}, body["tensors"], key="value")
 W.serve = serve
 """,

@@ -267,6 +267,24 @@ def test_an_answer_of_chapter_01_takes_what_it_names():
 
 
 @pytest.mark.parametrize("name", MASTERS)
+def test_the_solutions_need_imports_and_nothing_that_computes(name):
+    master = MASTERS[name]
+    sources = {e.id: next(c.source for c in master.solved if c.grade_id == e.id) for e in master.exercises}
+    answers = answer_parts(master, sources)
+    for own in answers.values():
+        *before, last = cells_for(own, [*master_parts(master), *answers.values()])
+        assert last == own.source
+        assert [line for line in before if not line.startswith(("import ", "from "))] == []
+
+
+def test_an_answer_that_imports_a_common_name_is_no_part_of_the_others():
+    sources = {"01-posterior-score": "import torch\nboom()", "01-langevin": "def langevin(): return torch.ones(2)"}
+    answers = answer_parts(FIRST, sources)
+    cells = cells_for(answers["01-langevin"], [*master_parts(FIRST), *answers.values()])
+    assert cells == ["import torch", sources["01-langevin"]]
+
+
+@pytest.mark.parametrize("name", MASTERS)
 def test_checked_names_give_every_other_exercise_and_never_its_own(name):
     master, exercises = MASTERS[name], load_chapter(name)
     names = context.checked_names(master)

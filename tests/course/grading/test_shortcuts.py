@@ -3,6 +3,7 @@
 import ast
 import sys
 import time
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -27,9 +28,13 @@ def surroundings(chapter):
     return solved, "\n".join(source for source in parts if source.startswith(("import ", "from ")))
 
 
-def flagged(source, id="05-combine-branches"):
+def surroundings_of(id):
     solved, above = surroundings(id[:2])
-    return flags(find(id), source, solved[id], above)
+    return solved[id], above
+
+
+def flagged(source, id="05-combine-branches"):
+    return flags(find(id), source, *surroundings_of(id))
 
 
 # --- what answers an exercise -----------------------------------------------------------------------------------------
@@ -88,8 +93,14 @@ def test_right_and_wrong_code_without_imports_gets_no_flag(exercise):
     functions = [*exercise.alternatives, *(mistake.function for mistake in exercise.mistakes)]
     sources = [written(exercise, function) for function in functions if hasattr(function, "__code__")]
     assert len(sources) >= 3
-    # `precision` is a mistake, and a tool of that notebook: its name alone is no shortcut.
-    assert {source: flagged(source, exercise.id) for source in sources} == {source: [] for source in sources}
+    # Two mistakes call, in a wrong way, what called rightly would be a shortcut.
+    names = [name for name in exercise.shortcuts if name.endswith(("precision", "VELOCITY"))]
+    expected = {
+        source: [f"uses {name}, which answers this exercise" for name in names if name.rpartition(".")[2] in source]
+        for source in sources
+    }
+    assert {source: flagged(source, exercise.id) for source in sources} == expected
+    assert sum(map(len, expected.values())) == len(names)
 
 
 HONEST = {
@@ -191,6 +202,29 @@ RE_EXPORTED = [
     ("06-clip-loss", "from minidiff.encoders.clip import contrastive_loss", None),
     ("06-duplicate-groups", "from minidiff.retrieval import near_duplicates", "minidiff.retrieval.near_duplicates"),
 ]
+
+
+# What the reference does not call and the exercise names.
+NAMED = {
+    "velocity": (
+        "02-x0-and-eps",
+        "from minidiff.predictions import VELOCITY\nx0 = VELOCITY.to_x0",
+        "predictions.VELOCITY",
+    ),
+    "heun": ("02-heun-step", "from minidiff import samplers\nsamplers.heun(schedule)", "samplers.heun"),
+    "precision": (
+        "05-neighbour-recall",
+        "f = lambda real, fake, k: precision(fake, real, k)",
+        "judges.coverage.precision",
+    ),
+    "covered": ("05-neighbour-recall", "from minidiff.judges.coverage import covered as c", "judges.coverage.covered"),
+}
+
+
+@pytest.mark.parametrize(("id", "source", "name"), NAMED.values(), ids=NAMED.keys())
+def test_shortcuts_that_an_exercise_names(id, source, name):
+    assert flagged(source, id) == [f"uses minidiff.{name}, which answers this exercise"]
+    assert flags(replace(find(id), shortcuts=()), source, *surroundings_of(id)) == [], "control"
 
 
 @pytest.mark.parametrize(("id", "source", "name"), RE_EXPORTED, ids=lambda v: str(v)[:24])
