@@ -15,6 +15,8 @@ from minidiff.course.grading.sandbox import Limits, Unsandboxed, find_bwrap
 from minidiff.course.health import usable_cores
 from minidiff.validate import require
 
+_MOST_NAMED = 10
+
 
 def grade(args: argparse.Namespace) -> int:
     """Mark the class and say what came of it. Exit status 0, or 130 after Ctrl-C.
@@ -70,12 +72,17 @@ def _level(allow_unsandboxed: bool) -> str:
 
 
 def summary(results: list[Result]) -> str:
-    """Mean, states and what waits for a person, in a few lines."""
+    """Mean, states, who brought no answer at all, and what waits for a person, in a few lines."""
     states = Counter(item.state for result in results for item in result.items)
     mean = sum(result.score for result in results) / max(len(results), 1)
     most = max((result.max_score for result in results), default=0.0)
     waiting = sum(count for state, count in states.items() if state in FOR_REVIEW)
     lines = [f"mean {mean:.2f} of {most:g} points; " + ", ".join(f"{n} {state}" for state, n in states.most_common())]
+    empty = [result.student.key for result in results if not any(item.digest for item in result.items)]
+    if empty:
+        names = ", ".join(empty[:_MOST_NAMED]) + (", …" if len(empty) > _MOST_NAMED else "")
+        lines.append(f"no answer from {len(empty)} of {len(results)}, see the notes in class.html: {names}")
     if waiting:
-        lines.append(f"{waiting} items wait for you in manual.csv: fill in points and a comment, then run this again")
+        what = "answer waits" if waiting == 1 else "answers wait"
+        lines.append(f"{waiting} {what} for you in manual.csv: fill in points and a comment, then run this again")
     return "\n".join(lines)

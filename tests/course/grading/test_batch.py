@@ -69,6 +69,8 @@ def test_a_class_is_marked_and_a_second_run_or_another_number_of_jobs_changes_no
     said = capsys.readouterr().out
     assert "01_bayes_rule: 4 submissions, sandbox: bubblewrap" in said
     assert "mean 0.50 of 16 points; 16 missing, 6 error, 1 pass, 1 fail" in said
+    assert "no answer from 1 of 4, see the notes in class.html: cleo\n" in said
+    assert "for you in manual.csv" not in said
     rows = {row["student"]: row for row in table(out / "grades.csv")}
     assert {key: row["score"] for key, row in rows.items()} == {"ann": "2", "bob": "0", "cleo": "0", "dan": "0"}
     assert rows["bob"]["01-posterior-score state"] == "fail"
@@ -133,6 +135,26 @@ def test_ctrl_c_stops_at_once_and_says_how_to_go_on(tmp_path):
     assert "stopped after 1 of 2 submissions; the same command goes on from there" in said
     assert "Traceback" not in complained
     assert [p.name for p in (out / "results").glob("*.json")] == ["a.json"]
+
+
+@pytest.mark.parametrize(
+    ("waiting", "empty", "text"),
+    [
+        (0, 0, ""),
+        (1, 0, "1 answer waits for you in manual.csv"),
+        (2, 1, "no answer from 1 of 3, see the notes in class.html: e0\n2 answers wait for you"),
+        (0, 12, "no answer from 12 of 12, see the notes in class.html: e0, e1, e2, e3, e4, e5, e6, e7, e8, e9, …"),
+    ],
+)
+def test_the_summary_names_who_brought_nothing_and_what_waits(waiting, empty, text):
+    def result(key, state, digest):
+        item = Item("01-x", "x", state, 0.0, 1.0, digest=digest)
+        return Result(Student(key, key), CHAPTER, (item,), "bubblewrap")
+
+    results = [result(f"w{i}", State.FLAGGED, "1" * 64) for i in range(waiting)]
+    results += [result(f"e{i}", State.ERROR, "") for i in range(empty)]
+    _, _, rest = command.summary(results).partition("\n")
+    assert (rest.startswith(text), bool(rest)) == (True, bool(text))
 
 
 def test_a_zip_from_canvas_fills_the_gradebook(tmp_path, capsys):
