@@ -67,6 +67,7 @@ class Limits:
     seconds    of wall clock, and of processor time, for all cells and calls of one exercise
     memory     of one process, beyond what PyTorch takes; and of all processes of the sandbox together
     processes  and threads at once;  files: open at once;  file_size: of one file;  scratch: /tmp and /dev/shm, each
+    entries    files and folders in /tmp and /dev/shm: even empty ones take a kilobyte of the kernel's memory
     """
 
     seconds: int = 60
@@ -75,6 +76,7 @@ class Limits:
     files: int = 256
     file_size: int = 32 * 2**20
     scratch: int = 64 * 2**20
+    entries: int = 10_000
 
 
 class Unsandboxed(RuntimeError):
@@ -213,7 +215,7 @@ class Sandbox:
     def __init__(self, level: str, limits: Limits):
         """`level`: "bubblewrap" or "none". `Unsandboxed` if bubblewrap is asked for and does not work here."""
         self.level, self.limits = level, limits
-        self.ended = ""  # why the watch ended it: "timeout", "memory", or "" if it did not
+        self.ended = ""  # why the watch ended it: "timeout", "memory", "files", or "" if it did not
         self.deadline = time.monotonic() + 120  # to start, on a slow and busy machine
         self._folder: tempfile.TemporaryDirectory[str] | None = None
         self._closed = threading.Event()
@@ -250,20 +252,26 @@ class Sandbox:
         while not self._closed.wait(0.1):
             if self._process.poll() is not None:
                 return
-            if time.monotonic() > self.deadline:
-                self.ended = "timeout"
-            elif self._memory() > self.limits.memory + _OWN_MEMORY or psutil.virtual_memory().available < _LEFT_OVER:
-                self.ended = "memory"
+            self.ended = self._exceeded()
             if self.ended:
                 self._end()
                 return
 
-    def _memory(self) -> int:
-        """Bytes of all processes of the sandbox together, without what they share with files."""
+    def _exceeded(self) -> str:
+        """Which limit it has passed; "" if none."""
+        if time.monotonic() > self.deadline:
+            return "timeout"
         processes = []
         with contextlib.suppress(psutil.Error):
             top = psutil.Process(self._process.pid)
             processes = [top, *top.children(recursive=True)]
+        most = self.limits.memory + _OWN_MEMORY
+        if self._memory(processes) > most or psutil.virtual_memory().available < _LEFT_OVER:
+            return "memory"
+        return "files" if _entries(processes, self.limits.scratch) > self.limits.entries else ""
+
+    def _memory(self, processes: list[psutil.Process]) -> int:
+        """Bytes of all processes of the sandbox together, without what they share with files."""
         quick = sum(map(_resident_bytes, processes))
         # What forked processes still share is counted for each of them: if that is too much, count exactly.
         return quick if quick < self.limits.memory + _OWN_MEMORY else sum(map(_proportional_bytes, processes))
@@ -342,6 +350,16 @@ def _proportional_bytes(process: psutil.Process) -> int:
         return _kilobytes(Path(f"/proc/{process.pid}/smaps_rollup"), "Pss_Anon", "Pss_Shmem")
     except (OSError, ValueError):
         return _resident_bytes(process)
+
+
+def _entries(processes: list[psutil.Process], size: int) -> int:
+    """Files and folders in the sandbox's /tmp and /dev/shm, as one of its processes sees them; 0 if none tells."""
+    for process in reversed(processes):  # the first ones stand outside
+        with contextlib.suppress(OSError, AttributeError):
+            scratch = [os.statvfs(f"/proc/{process.pid}/root{folder}") for folder in ("/tmp", "/dev/shm")]
+            if all(0 <= each.f_blocks * each.f_frsize - size < each.f_frsize for each in scratch):
+                return sum(each.f_files - each.f_ffree for each in scratch)
+    return 0
 
 
 def _kilobytes(path: Path, *names: str) -> int:

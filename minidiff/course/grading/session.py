@@ -149,6 +149,9 @@ class Session:
         if sandbox.ended == "memory":
             gib = self.limits.memory / 2**30
             return SessionEnded(State.CRASH, f"Your code took more memory than the {gib:g} GiB it may have.")
+        if sandbox.ended == "files":
+            text = f"Your code made more files than the {self.limits.entries:,} it may have."
+            return SessionEnded(State.CRASH, text)
         status = sandbox.status()
         killed = {128 + signal.SIGXCPU, -signal.SIGXCPU, 256 - signal.SIGXCPU} if hasattr(signal, "SIGXCPU") else set()
         if status in killed:

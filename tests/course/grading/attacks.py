@@ -485,19 +485,19 @@ for folder in ("/tmp", "/dev/shm", ".", "/", "/var/tmp", "/run", os.path.expandu
 answer = lambda *args: float(len(kept))
 """,
 )
-_add(
-    "eat: inodes",
-    """
-import time
-end, n = time.monotonic() + 1, 0
-try:
-    while time.monotonic() < end:
-        open(f"/tmp/{n}", "w").close()
-        n += 1
-except OSError: pass
+for _folder in ("/tmp", "/dev/shm"):
+    _add(
+        f"eat: inodes of {_folder}",
+        f"""
+import ctypes, os, time
+ctypes.CDLL(None).prctl(4, 0)  # so that nobody reads this process's entry in /proc
+for n in range(10**6):
+    os.mknod(f"{_folder}/{{n}}")
+time.sleep(1)
 answer = lambda *args: float(n)
 """,
-)
+        CRASH,
+    )
 _add(
     "eat: floods the screen",
     """

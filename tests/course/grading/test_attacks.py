@@ -767,11 +767,13 @@ def test_as_another_user(tmp_path):
     """/root is closed to others, and Python may lie below it: what grading needs is mounted, then root given up."""
     home = tmp_path / "home"
     (home / "class").mkdir(parents=True)
-    fork, memory = (ATTACKS[name].source for name in ("eat: fork bomb", "eat: filled tensors"))
+    names = ("eat: fork bomb", "eat: filled tensors", "eat: inodes of /tmp")
+    fork, memory, files = (ATTACKS[name].source for name in names)
     books = {
         "honest": {},
         "fork": {"01-langevin": f"{fork}\nlangevin = answer"},
         "memory": {"01-langevin": f"{memory}\nlangevin = answer"},
+        "files": {"01-langevin": f"{files}\nlangevin = answer"},
     }
     for name, answers in books.items():
         (home / "class" / f"{name}.ipynb").write_bytes(as_bytes(solved(answers)))
@@ -796,5 +798,7 @@ def test_as_another_user(tmp_path):
     assert set(states["honest"].values()) == {"pass"}
     assert states["fork"].pop("01-langevin") in DEAD
     assert states["memory"].pop("01-langevin") in {"crash", "error"}
+    assert states["files"].pop("01-langevin") == "crash"
+    assert any("made more files than" in item["message"] for item in results["files"]["items"])
     assert {state for taken in states.values() for state in taken.values()} == {"pass"}
     assert (home / "out" / "results" / "honest.json").stat().st_uid == 65534

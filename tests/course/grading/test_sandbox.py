@@ -11,7 +11,9 @@ import psutil
 import pytest
 
 from minidiff.course.grading import sandbox
+from minidiff.course.grading.results import State
 from minidiff.course.grading.sandbox import Limits
+from minidiff.course.grading.session import Session, SessionEnded, Task
 
 
 def run(code):
@@ -91,6 +93,18 @@ def test_scratch_space_is_as_large_as_the_limit_says(monkeypatch, size):
     argv = sandbox.command(sandbox.find_bwrap(), Limits(scratch=size), ["-I", "-S", "-c", FILL])
     held = subprocess.run(argv, env={}, capture_output=True, text=True, timeout=60, check=True).stdout
     assert [size - 2**17 <= int(n) <= size for n in held.split()] == [True, True]
+
+
+@pytest.mark.parametrize(("made", "ended"), [(2_000, ""), (4_000, "files")])
+def test_the_watch_counts_files(made, ended):
+    code = f"import os, time\nfor n in range({made}): os.mknod(f'/dev/shm/{{n}}')\ntime.sleep(0.5)\nanswer = str"
+    with Session("bubblewrap", Limits(entries=3_000)) as session:
+        if ended:
+            with pytest.raises(SessionEnded, match="more files than the 3,000") as caught:
+                session.start(Task((code,), "answer", 0))
+            assert caught.value.state == State.CRASH
+        else:
+            assert session.start(Task((code,), "answer", 0))(3) == "3"
 
 
 FILL = """
