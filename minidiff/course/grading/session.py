@@ -3,8 +3,9 @@
 import contextlib
 import io
 import signal
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, BinaryIO
 
@@ -31,13 +32,14 @@ class Grader(Peer):
     """Distrusts: rebuilds nothing, lets its objects be called and nothing else, keeps count.
 
     `closed` says how the other side ended, once it has. Whatever goes wrong with the conversation itself is a
-    `SessionEnded`, so that nobody takes it for an exception of the student's function.
+    `SessionEnded`, so that nobody takes it for an exception of the student's function. `deadline`, of `time.monotonic`,
+    holds for what the grader computes on demand too.
     """
 
-    def __init__(self, reader: BinaryIO, writer: BinaryIO, closed: Callable[[], SessionEnded]):
+    def __init__(self, reader: BinaryIO, writer: BinaryIO, closed: Callable[[], SessionEnded], deadline: float):
         super().__init__(reader, writer, trusts=False)
         self.questions = self.bytes = self.nested = 0
-        self.closed = closed
+        self.closed, self.deadline = closed, deadline
 
     def ask(self, message: dict[str, Any], body: Any = None, arguments: list[Any] | None = None) -> Any:
         try:
@@ -64,8 +66,30 @@ class Grader(Peer):
         self.nested += 1
         if self.questions > MAX_QUESTIONS or self.nested > MAX_NESTED:
             raise wire.WireError(f"more than {MAX_QUESTIONS} calls back, or more than {MAX_NESTED} within each other")
-        super().serve(message, tensors)
+        with _alarm(self.deadline, self._late) if self.nested == 1 else contextlib.nullcontext():
+            super().serve(message, tensors)
         self.nested -= 1
+
+    def _late(self, *_: object) -> None:
+        raise SessionEnded(State.TIMEOUT, "Your code made the grader compute until its time was over.")
+
+
+@contextlib.contextmanager
+def _alarm(deadline: float, ring: Callable[..., None]) -> Iterator[None]:
+    """Calls `ring` a second after the deadline, between two steps of Python, if the block has not ended by then.
+
+    Only where there are signals, and in the main thread; elsewhere what was begun runs to its end.
+    """
+    if not hasattr(signal, "setitimer") or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGALRM, ring)
+    try:
+        signal.setitimer(signal.ITIMER_REAL, max(deadline + 1 - time.monotonic(), 0.001))
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before or signal.SIG_DFL)
 
 
 @dataclass(frozen=True)
@@ -98,8 +122,8 @@ class Session:
         `SessionEnded` if the process did not survive that, `RemoteFailure` if a cell raised.
         """
         sandbox = self._ready()
-        peer = self._peer = Grader(sandbox.reader, sandbox.writer, self._ended)
         sandbox.deadline = time.monotonic() + self.limits.seconds
+        peer = self._peer = Grader(sandbox.reader, sandbox.writer, self._ended, sandbox.deadline)
         bounds = {**vars(self.limits), "processes": self.limits.processes if self.level == "bubblewrap" else -1}
         message = {"op": "start", "cells": list(task.cells), "function": task.function, "seed": task.seed}
         message |= {"limits": bounds, "alone": self.level == "bubblewrap", "given": peer.pack(task.given, {})}

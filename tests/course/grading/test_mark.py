@@ -14,6 +14,7 @@ from minidiff.course.grading.collect import Submission
 from minidiff.course.grading.mark import Marker, Rules, result_key
 from minidiff.course.grading.notebooks import Cell, Master
 from minidiff.course.grading.results import State, Student
+from minidiff.course.grading.sandbox import Limits
 
 ROOT = Path(__file__).resolve().parents[3]
 CHAPTERS = notebooks.assignments(ROOT)
@@ -189,6 +190,23 @@ def test_the_librarys_own_answer_is_flagged_and_keeps_its_marks_until_a_person_h
     found = item(answer, "01-mixture-score")
     assert (found.state, found.points) == (State.FLAGGED, 3.0)
     assert found.notes == ("uses minidiff.data.mixtures.isotropic, which answers this exercise",)
+
+
+COMPUTING = """
+def read_at_end(features, tokens, end):
+    x = torch.randn(10**7, 1)
+    return checked_duplicate_groups(x / x.norm(dim=1, keepdim=True), 0.5)
+"""
+
+
+def test_an_answer_that_makes_the_grader_compute_for_minutes_runs_out_of_time():
+    document = json.loads(handed_in("06_clip_retrieval", {"06-read-at-end": COMPUTING}).data)
+    document["cells"] = [c for c in document["cells"] if c["id"] in ("06-read-at-end", "06-clip-loss")]
+    rules = replace(RULES, limits=Limits(seconds=8))
+    items = mark(Submission(ANN, "ann.ipynb", json.dumps(document).encode()), "06_clip_retrieval", rules).items
+    found = {i.id: i for i in items}
+    assert (found["06-read-at-end"].state, found["06-clip-loss"].state) == (State.TIMEOUT, State.PASS)
+    assert "made the grader compute" in found["06-read-at-end"].message
 
 
 def test_inputs_follow_from_secret_exercise_and_student():

@@ -7,6 +7,7 @@ import math
 import os
 import sys
 import threading
+import time
 import types
 from pathlib import Path
 from unittest import mock
@@ -45,7 +46,9 @@ class Loopback:
         self._patch = mock.patch.object(worker, "os", types.SimpleNamespace(_exit=_leave))
         self._patch.start()
         (worker_in, grader_out), (grader_in, worker_out) = os.pipe(), os.pipe()
-        self.grader = Grader(os.fdopen(grader_in, "rb"), os.fdopen(grader_out, "wb"), self._closed)
+        self.grader = Grader(
+            os.fdopen(grader_in, "rb"), os.fdopen(grader_out, "wb"), self._closed, time.monotonic() + 600
+        )
         self.worker = Worker(os.fdopen(worker_in, "rb"), os.fdopen(worker_out, "wb"))
         self.error = None
         self._thread = threading.Thread(target=self._serve, daemon=True)
@@ -1027,7 +1030,8 @@ class Liar:
         for message in frames:
             wire.write_frame(stream, message, tensors or {})
         self.sent = io.BytesIO()
-        self.grader = Grader(io.BytesIO(stream.getvalue()), self.sent, lambda: SessionEnded(State.CRASH, "gone"))
+        gone, never = SessionEnded(State.CRASH, "gone"), time.monotonic() + 600
+        self.grader = Grader(io.BytesIO(stream.getvalue()), self.sent, lambda: gone, never)
 
     def ask(self, *args, **kwargs):
         return BorrowedFunction(self.grader, 0, "a function")(*args, **kwargs)

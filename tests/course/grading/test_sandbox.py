@@ -3,6 +3,7 @@
 import contextlib
 import os
 import random
+import signal
 import subprocess
 import sys
 import time
@@ -105,6 +106,24 @@ def test_the_watch_counts_files(made, ended):
             assert caught.value.state == State.CRASH
         else:
             assert session.start(Task((code,), "answer", 0))(3) == "3"
+
+
+def busy():
+    """A function of the grader that somebody makes compute for ever."""
+    while True:
+        time.sleep(0)
+
+
+def test_what_the_grader_computes_on_demand_ends_with_the_time_that_the_answer_has():
+    before = signal.getsignal(signal.SIGALRM)
+    with Session("bubblewrap", Limits(seconds=3)) as session:
+        answer = session.start(Task(("answer = lambda: busy()",), "answer", 0, {"busy": busy}))
+        with pytest.raises(SessionEnded, match="made the grader compute") as caught:
+            session.guarded(answer)
+        assert caught.value.state == State.TIMEOUT
+        assert (signal.getsignal(signal.SIGALRM), signal.getitimer(signal.ITIMER_REAL)) == (before, (0, 0))
+        quick = session.start(Task(("answer = lambda: busy() + 1",), "answer", 0, {"busy": lambda: 41}))
+        assert session.guarded(quick) == 42, "another exercise, in another sandbox"
 
 
 FILL = """
