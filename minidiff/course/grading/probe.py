@@ -108,6 +108,16 @@ def probe(facts):
 """
 WALLS = ("network", "environment", "rights", "reading", "writing", "processes", "namespaces", "memory", "forks", "disk")
 
+# What no wall holds back, and a watch from outside ends: {name: (limits, code, how it should end)}.
+_ENDLESS = (
+    "def probe():\n    while True:\n        try:\n            while True: pass\n        except BaseException: pass"
+)
+_MANY = "import os, time\ndef probe():\n    for n in range(10_000): os.mknod(f'/tmp/{n}')\n    time.sleep(10)"
+WATCHED = {
+    "time": (Limits(seconds=2), _ENDLESS, State.TIMEOUT),
+    "files": (Limits(seconds=20, entries=5_000), _MANY, State.CRASH),
+}
+
 
 @dataclass(frozen=True)
 class Probed:
@@ -129,7 +139,7 @@ def probe() -> Probed:
     except Unsandboxed as reason:
         return Probed("none", str(reason))
     folders = ["/", "/usr", "/dev", "/grader", str(PACKAGE), interpreter()[1], *package_folders(), str(Path.home())]
-    found = {**attempts("bubblewrap", folders), "time": _endless()}
+    found = {**attempts("bubblewrap", folders), **{name: _outlived(*watched) for name, watched in WATCHED.items()}}
     holes = tuple(f"{name}: {got}" for name, got in found.items() if got)
     return Probed("bubblewrap", why, tuple(name for name, got in found.items() if not got), holes)
 
@@ -165,18 +175,15 @@ def _facts(folders: list[str]) -> Iterator[dict[str, Any]]:
         del os.environ["MINIDIFF_CANARY"]
 
 
-def _endless() -> str:
-    """A loop that swallows what it can: "" if it was ended in time."""
-    loop = (
-        "def probe():\n    while True:\n        try:\n            while True: pass\n        except BaseException: pass"
-    )
-    with Session("bubblewrap", Limits(seconds=2)) as session:
-        function = session.start(Task((loop,), "probe", seed=0))
+def _outlived(limits: Limits, code: str, ends: State) -> str:
+    """What came of code that the watch should end; "" if it did."""
+    with Session("bubblewrap", limits) as session:
+        function = session.start(Task((code,), "probe", seed=0))
         try:
             session.guarded(function)
         except SessionEnded as end:
-            return "" if end.state is State.TIMEOUT else f"ended as {end.state}"
-    return "an endless loop ended by itself"
+            return "" if end.state is ends else f"ended as {end.state}"
+    return "it ended by itself"
 
 
 def finding() -> Finding:

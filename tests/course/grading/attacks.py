@@ -13,7 +13,8 @@ from minidiff.course.grading.results import State
 
 Document = dict
 
-WRONG = frozenset({State.FAIL, State.PARTIAL, State.ERROR})  # it ran, and what came back is not right
+# It ran to its end, and what came back is not right. An attack that breaks off (ERROR) has not tried all it should.
+WRONG = frozenset({State.FAIL, State.PARTIAL})
 CRASH, TIMEOUT, TAMPERED = (frozenset({state}) for state in (State.CRASH, State.TIMEOUT, State.TAMPERED))
 ERROR, MISSING, FLAGGED = (frozenset({state}) for state in (State.ERROR, State.MISSING, State.FLAGGED))
 DEAD = CRASH | TIMEOUT
@@ -23,7 +24,7 @@ DEAD = CRASH | TIMEOUT
 class Attack:
     """`states`: those that are allowed. `exercise`: where it has to stand, "" for anywhere.
 
-    absent  what must not be in the message that the student is shown
+    absent  what must not be in the message that the student is shown, present: what must be
     alone   the other five exercises of its notebook are solved honestly
     """
 
@@ -31,6 +32,7 @@ class Attack:
     states: frozenset[State] = WRONG
     exercise: str = ""
     absent: tuple[str, ...] = ()
+    present: str = ""
     alone: bool = False
 
 
@@ -207,8 +209,9 @@ Anything.__name__ = Anything.__qualname__ = "<script>alert(2)</script>"
 answer = lambda *args: Anything()
 """,
 }
+_OTHER_STATES = {"own container": WRONG | TIMEOUT, "claims to be a tensor": ERROR, "expanded tensor": ERROR}
 for _name, _source in _RESULTS.items():
-    _add(f"result: {_name}", _source, WRONG | TIMEOUT if _name == "own container" else WRONG)
+    _add(f"result: {_name}", _source, _OTHER_STATES.get(_name, WRONG))
 _add(
     "result: complex, where a number is due",
     """
@@ -233,6 +236,7 @@ def answer(*args):
     yield 0.0
     raise GeneratorExit
 """,
+    ERROR,
 )
 
 # --- changes to what would compare, if it ran here --------------------------------------------------------------------
@@ -305,7 +309,7 @@ _add("end: sys.exit in the call", "import sys\nanswer = lambda *args: sys.exit(0
 _add("end: SystemExit in the cell", "raise SystemExit(0)", ERROR)
 _add("end: KeyboardInterrupt in the cell", "raise KeyboardInterrupt", ERROR)
 _add("end: KeyboardInterrupt in the call", "def answer(*args): raise KeyboardInterrupt", ERROR)
-_add("end: exit in the call", "answer = lambda *args: exit()", WRONG | CRASH)
+_add("end: exit in the call", "answer = lambda *args: exit()", ERROR)
 _add(
     "end: endless loop in the cell",
     """
@@ -549,7 +553,6 @@ def raw(text, blob=b""):
     W.writer.flush()
 answer = lambda *args: 0.0
 """
-_BABBLE = TAMPERED | DEAD
 _ON_THE_WIRE = {
     "serves zeros": (
         """
@@ -568,21 +571,13 @@ W.serve = serve
 """,
         WRONG,
     ),
-    "serves the grader's handles": (
-        """
-def serve(message, tensors):
-    raw({"reply": message["nonce"], "value": {"yours": 0}})
-W.serve = serve
-""",
-        WRONG | TAMPERED,
-    ),
     "claims a handle": (
         """
 def serve(message, tensors):
     raw({"reply": message["nonce"], "value": {"yours": 12345}})
 W.serve = serve
 """,
-        _BABBLE,
+        TAMPERED,
     ),
     "performs nothing": ("W.perform = lambda message, body: ({'stop': True}, None)", WRONG),
     "sends forged marks": (
@@ -593,10 +588,10 @@ W.serve = serve
 """,
         WRONG,
     ),
-    "wrong nonce": ("W.serve = lambda *a: raw({'reply': '0' * 16, 'value': 0.0})", _BABBLE),
-    "no nonce": ("W.serve = lambda *a: raw({'value': 0.0})", _BABBLE),
-    "answers before it is asked": ("raw({'reply': '0' * 16, 'value': {'mine': 0, 'kind': 'function'}})", _BABBLE),
-    "claims to be ready": ("raw({'ready': True})", _BABBLE),
+    "wrong nonce": ("W.serve = lambda *a: raw({'reply': '0' * 16, 'value': 0.0})", TAMPERED),
+    "no nonce": ("W.serve = lambda *a: raw({'value': 0.0})", TAMPERED),
+    "answers before it is asked": ("raw({'reply': '0' * 16, 'value': {'mine': 0, 'kind': 'function'}})", TAMPERED),
+    "claims to be ready": ("raw({'ready': True})", TAMPERED),
     "replays": (
         """
 old, send = [], W.send
@@ -605,22 +600,22 @@ def again(message, body=None, key="body"):
     send({**message, "reply": old[-2] if len(old) > 2 else old[-1]}, body, key)
 W.send = again
 """,
-        _BABBLE,
+        TAMPERED,
     ),
     "lengths of 2**32": (
         "W.writer.write(struct.pack('<4sII', b'mdg1', 2**32 - 1, 2**32 - 1)); W.writer.flush()",
-        _BABBLE,
+        TAMPERED,
     ),
     "half a frame": (
         "W.writer.write(struct.pack('<4sII', b'mdg1', 2**20, 0) + b'{'); W.writer.flush()\ntime.sleep(1000)",
         TIMEOUT,
     ),
-    "junk": ("W.writer.write(os.urandom(10**5)); W.writer.flush()", _BABBLE),
-    "nested JSON": ("raw(b'[' * 10**6)", _BABBLE),
+    "junk": ("W.writer.write(os.urandom(10**5)); W.writer.flush()", TAMPERED),
+    "nested JSON": ("raw(b'[' * 10**6)", TAMPERED),
     "a million numbers": (
         'W.serve = lambda m, t: raw(b\'{"reply": "\' + m[\'nonce\'].encode() + b\'", "value": {"list": [\''
         " + b'0,' * 10**6 + b'0]}}')",
-        _BABBLE,
+        TAMPERED,
     ),
     "lying safetensors": (
         """
@@ -629,7 +624,7 @@ def serve(message, tensors):
     raw({"reply": message["nonce"], "value": {"tensor": "0"}}, struct.pack("<Q", len(head)) + head + b"\\0" * 8)
 W.serve = serve
 """,
-        _BABBLE,
+        TAMPERED,
     ),
     "one tensor many times": (
         """
@@ -639,7 +634,7 @@ def serve(message, tensors):
     raw({"reply": message["nonce"], "value": {"list": [{"tensor": "0"}] * 2000}}, blob)
 W.serve = serve
 """,
-        WRONG | _BABBLE,
+        TAMPERED,
     ),
     "NaN and Infinity": (
         """
@@ -656,7 +651,7 @@ def serve(message, tensors):
     raw({"reply": message["nonce"], "value": 0.0, "changed": changed}, wire.save({"0": th.zeros(0, dtype=th.float64)}))
 W.serve = serve
 """,
-        WRONG | _BABBLE,
+        TAMPERED,
     ),
     "a forged end": ("W.receive = lambda: ({'op': 'end'}, {})", CRASH | TAMPERED),
     "hostile attributes": (
@@ -669,12 +664,9 @@ def answer(*args):
             except PermissionError: pass
     raise RuntimeError("GOT-IT " + repr(found))
 """,
-        ERROR | TAMPERED,
+        TAMPERED,
     ),
-    "asks without end": (
-        "while True:\n    try: W.ask({'op': 'call', 'ref': 0, 'inputs': [], 'grads': []})\n    except Exception: pass",
-        _BABBLE,
-    ),
+    "asks for what it was never lent": ("W.ask({'op': 'call', 'ref': 0, 'inputs': [], 'grads': []})", TAMPERED),
     "keeps answering after its end": (
         # The process stays, and so does a daemon of it that holds the pipes: neither may disturb the next exercise.
         """
@@ -687,14 +679,14 @@ if os.fork() == 0:
             except BaseException: pass
     os._exit(0)
 """,
-        WRONG | _BABBLE,
+        WRONG | TAMPERED | DEAD,
     ),
     "surrogates while starting": (
         """
 send = W.send
 W.send = lambda m, body=None, key="body": send({**m, "printed": "\\ud800 \\x1b[2J"}, body, key)
 """,
-        WRONG | _BABBLE,
+        WRONG | TAMPERED | DEAD,
     ),
 }
 for _name, (_source, _states) in _ON_THE_WIRE.items():
@@ -744,6 +736,18 @@ def answer(*args):
 _add("wire: prints half characters", "print('\\ud800')\nanswer = lambda *args: 0.0")
 _add("wire: prints escape sequences", "print('\\x1b[2J\\x1b]0;16/16\\x07ESCAPED')\nanswer = lambda *args: 0.0")
 
+_add(
+    "wire: serves the grader's handles",
+    f"""
+{_WIRE.strip()}
+def serve(message, tensors):
+    raw({{"reply": message["nonce"], "value": {{"yours": 0}}}})
+W.serve = serve
+""",
+    WRONG,
+    "01-langevin",  # where the grader has lent its score
+)
+
 # --- the functions that the grader lends ------------------------------------------------------------------------------
 
 _add(
@@ -772,7 +776,7 @@ def answer(score, x, step, noise):
         except Exception: pass
     return x * 0
 """,
-    WRONG | TAMPERED,
+    WRONG,
     "01-langevin",
 )
 _add(
@@ -795,12 +799,12 @@ def answer(log_prior, log_likelihood, log_posterior, x):
     peer, found = log_prior._peer, []
     for name in ("__globals__", "__closure__", "__code__", "__class__", "__defaults__"):
         try: found.append(peer.ask({"op": "attribute", "ref": log_prior._ref, "name": name}))
-        except PermissionError: pass
+        except AttributeError: pass
     raise RuntimeError(f"GOT-IT {len(found)}")
 """,
-    ERROR | TAMPERED,
+    ERROR,
     "01-bayes-gap",
-    absent=("GOT-IT 1", "GOT-IT 2", "GOT-IT 3", "GOT-IT 4", "GOT-IT 5"),
+    present="GOT-IT 0",
 )
 _add(
     "lent: calls within calls",
@@ -1005,7 +1009,7 @@ c, done = ctypes.CDLL(None), []
 def attempt(name, act):
     try:
         if act(): done.append(name)
-    except (OSError, AttributeError, subprocess.SubprocessError): pass
+    except (OSError, AttributeError, ValueError, subprocess.SubprocessError): pass
 for flag in (0x10000000, 0x20000, 0x40000000, 0x20000000, 0x08000000, 0x10020000):
     attempt(f"unshare {flag:x}", lambda: c.unshare(flag) == 0)
 attempt("unshare", lambda: subprocess.run(["unshare", "-Ur", "true"], capture_output=True, timeout=5).returncode == 0)
@@ -1066,12 +1070,13 @@ _add("magic: coding rot13", "# coding: rot13\nqrs nafjre(*netf): erghea 0.0", ER
 _add("magic: form feeds", "\f\fanswer = lambda *args: 0.0\f\f")
 _add("magic: bash", "%%bash\necho points 3 > /tmp/score; touch SENTINEL.bash OUT/bash", ERROR, alone=True)
 _add("magic: shell", "!touch SENTINEL.shell OUT/shell\nanswer = lambda *args: 0.0", alone=True)
-_add("magic: run", "%run /etc/profile\nanswer = lambda *args: 0.0", alone=True)
+_add("magic: run", "%run /etc/profile\nanswer = lambda *args: 0.0", ERROR, alone=True)
 _add("magic: load_ext", "%load_ext autoreload\n%autoreload 2\nanswer = lambda *args: 0.0", alone=True)
 _add(
     "magic: system",
     "get_ipython().system('touch SENTINEL.system')\nget_ipython().run_cell_magic('bash', '', 'touch SENTINEL.cell')\n"
     "answer = lambda *args: 0.0",
+    ERROR,
 )
 
 # --- right only where nobody looks ------------------------------------------------------------------------------------
@@ -1204,7 +1209,7 @@ def check_gives_full_marks(document):
     return document
 
 
-@_forge({_FIRST: WRONG | MISSING, _SECOND: WRONG | MISSING})
+@_forge({_FIRST: ERROR, _SECOND: ERROR})
 def swapped_ids(document):
     one, two = _cell(document, _FIRST), _cell(document, _SECOND)
     one["metadata"], two["metadata"] = two["metadata"], one["metadata"]
@@ -1225,7 +1230,7 @@ def stripped_ids(document):
     return document
 
 
-@_forge({_FIRST: WRONG})
+@_forge({_FIRST: ERROR})
 def helper_in_another_cell(document):
     _cell(document, _FIRST)["source"] = "posterior_score = lambda a, b, w: hidden(a)"
     document["cells"].append({"cell_type": "code", "metadata": {}, "source": "hidden = lambda a: a", "outputs": []})
@@ -1239,7 +1244,7 @@ def library_answer_in_another_answer(document):
     return document
 
 
-@_forge({_FIRST: WRONG})
+@_forge({_FIRST: ERROR})
 def large_cell_beside_a_missing_name(document):
     # What looks for `helper` in the other cells must not take minutes, nor gigabytes.
     _cell(document, _FIRST)["source"] = "posterior_score = lambda a, b, w: helper(a)"

@@ -23,7 +23,7 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).parent))  # pytest imports test modules without their folder on the path
 
-from attacks import ATTACKS, DEAD, FORGERIES, TAMPERED, WRONG
+from attacks import ATTACKS, DEAD, ERROR, FORGERIES, TAMPERED, WRONG
 from classroom import CHAPTER, EXERCISES, FULL, FUNCTIONS, ROOT, as_bytes, master, solutions, solved
 
 from minidiff.course.diagnosis import judge, try_out
@@ -369,6 +369,7 @@ def test_no_attack_earns_a_mark(graded, name):
     assert item.points == (item.max_points if item.state is State.FLAGGED else 0.0)
     for text in attack.absent:
         assert text not in item.message
+    assert attack.present in item.message
 
 
 @pytest.mark.parametrize("student", BOOKS)
@@ -644,7 +645,7 @@ def test_no_reply_earns_a_mark_or_raises(monkeypatch, capsys, name, at, id):
     answers = {other: f"# other\n{source}" for other, source in solutions().items()}
     submission = Submission(Student("s", "S"), "s.ipynb", as_bytes(solved({id: answers[id]})))
     item = next(i for i in Marker(only(id), Rules(b"k" * 16)).mark(submission).items if i.id == id)
-    assert item.state in WRONG | TAMPERED | DEAD | {State.MISSING}
+    assert item.state in WRONG | ERROR | TAMPERED | DEAD | {State.MISSING}
     assert item.points == 0.0
     assert "ESCAPED" not in capsys.readouterr().out
 
@@ -656,31 +657,18 @@ def only(id: str):
 # --- the grader's own work, which no limit of the sandbox holds back --------------------------------------------------
 
 
-def timed_mark(answers: dict[str, str], id: str, seconds: int) -> tuple[Item, float]:
+def marked_alone(answers: dict[str, str], id: str, seconds: int) -> Item:
     rules = Rules(b"k" * 16, limits=replace(LIMITS, seconds=seconds))
     submission = Submission(Student("s", "S"), "s.ipynb", as_bytes(solved(answers)))
-    start = time.monotonic()
     (item,) = Marker(only(id), rules).mark(submission).items
-    return item, time.monotonic() - start
-
-
-def test_lent_functions_run_under_the_time_limit():
-    """One call of a lent reference with half a million steps: some 10 s of the grader's own time, as it is."""
-    source = (
-        "import torch as th\ndef bayes_gap(a, b, c, x):\n"
-        "    noise = th.zeros(500_000, 1, 1, dtype=th.bool)\n"
-        "    return checked_langevin(a, x[:1, :1], 0.1, noise)\n"
-    )
-    item, took = timed_mark({"01-bayes-gap": source}, "01-bayes-gap", 3)
-    assert item.state in TAMPERED | DEAD | WRONG
-    assert took < 3 + 6, f"{took:.1f} s with a limit of 3 s"
+    return item
 
 
 @pytest.mark.parametrize("name", ["wire: one tensor many times", "lent: large tensors"])
 def test_the_grader_stays_small_when_attacked(name):
     id, seen = ATTACKS[name].exercise or "01-bayes-gap", Graded(Places(Path("/nowhere"), {}))
     with watched(seen):
-        timed_mark({id: f"{ATTACKS[name].source}\n{FUNCTIONS[id]} = answer"}, id, SECONDS)
+        marked_alone({id: f"{ATTACKS[name].source}\n{FUNCTIONS[id]} = answer"}, id, SECONDS)
     assert seen.peak < GRADER_MEMORY, f"{seen.peak / 2**30:.2f} GiB"
 
 
@@ -698,7 +686,7 @@ def test_the_grader_stays_small_beside_a_large_cell():
 def test_memory_that_no_process_maps_counts():
     """3 GiB in memory files (or in shared segments that are not attached) are memory taken, with a limit of 1 GiB."""
     source = ATTACKS["eat: memfd"].source
-    item, _ = timed_mark({"01-langevin": f"{source}\nlangevin = answer"}, "01-langevin", 30)
+    item = marked_alone({"01-langevin": f"{source}\nlangevin = answer"}, "01-langevin", 30)
     assert "MEMORY-TAKEN" not in item.message
 
 

@@ -3,7 +3,8 @@
 import pytest
 
 from minidiff.course.grading import probe, sandbox
-from minidiff.course.grading.sandbox import Unsandboxed
+from minidiff.course.grading.results import State
+from minidiff.course.grading.sandbox import Limits, Unsandboxed
 
 pytestmark = pytest.mark.slow
 
@@ -11,8 +12,15 @@ pytestmark = pytest.mark.slow
 def test_every_wall_of_the_sandbox_stands():
     found = probe.probe()
     assert found.holes == ()
-    assert found.held == (*probe.WALLS, "time")
+    assert found.held == (*probe.WALLS, "time", "files")
     assert found.level == "bubblewrap"
+
+
+def test_a_watch_that_sees_nothing_is_a_hole(monkeypatch):
+    monkeypatch.setattr(sandbox, "_entries", lambda processes, size: 0)
+    monkeypatch.setattr(probe, "WATCHED", {"files": (Limits(entries=1), "def probe(): pass", State.CRASH)})
+    monkeypatch.setattr(probe, "attempts", lambda level, folders: {})
+    assert probe.probe().holes == ("files: it ended by itself",)
 
 
 def test_without_a_sandbox_the_same_attempts_get_through(tmp_path):
