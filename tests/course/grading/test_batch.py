@@ -1,6 +1,7 @@
 """A class from the command line: what is written, that it is the same every time, and that nothing stops it."""
 
 import csv
+import io
 import json
 import os
 import shutil
@@ -14,6 +15,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+from tqdm import tqdm
 
 from minidiff.cli import main
 from minidiff.course.grading import batch, command, notebooks, sandbox
@@ -63,9 +65,12 @@ def grade(*arguments):
     return main(["grade", *map(str, arguments), "--root", str(ROOT)])
 
 
-def test_a_class_is_marked_and_a_second_run_or_another_number_of_jobs_changes_no_byte(tmp_path, capsys):
-    submissions, out = classroom(tmp_path / "in"), tmp_path / "out"
-    assert grade(submissions, "-o", out, "--gradescope", "--moodle") == 0
+def test_a_class_is_marked_and_a_second_run_or_another_number_of_jobs_changes_no_byte(tmp_path, capsys, monkeypatch):
+    submissions, out, screen = classroom(tmp_path / "in"), tmp_path / "out", io.StringIO()
+    with monkeypatch.context() as patched:  # as on a terminal
+        patched.setattr(command, "tqdm", lambda **settings: tqdm(**settings | {"disable": False, "file": screen}))
+        assert grade(submissions, "-o", out, "--gradescope", "--moodle") == 0
+    assert "4/4" in screen.getvalue()
     said = capsys.readouterr().out
     assert "01_bayes_rule: 4 submissions, sandbox: bubblewrap" in said
     assert "mean 0.50 of 16 points; 16 missing, 6 error, 1 pass, 1 fail" in said
