@@ -10,7 +10,7 @@ from tqdm.auto import tqdm
 from minidiff.course import build
 from minidiff.course.grading.batch import Books, open_batch, read_secret
 from minidiff.course.grading.mark import Rules
-from minidiff.course.grading.results import FOR_REVIEW, Result
+from minidiff.course.grading.results import FOR_REVIEW, Result, State
 from minidiff.course.grading.sandbox import Limits, Unsandboxed, find_bwrap
 from minidiff.course.health import usable_cores
 from minidiff.validate import require
@@ -73,11 +73,13 @@ def _level(allow_unsandboxed: bool) -> str:
 
 def summary(results: list[Result]) -> str:
     """Mean, states, who brought no answer at all, and what waits for a person, in a few lines."""
+    results = sorted(results, key=lambda result: result.student.key)  # they come as they are done
     states = Counter(item.state for result in results for item in result.items)
     mean = sum(result.score for result in results) / max(len(results), 1)
     most = max((result.max_score for result in results), default=0.0)
     waiting = sum(count for state, count in states.items() if state in FOR_REVIEW)
-    lines = [f"mean {mean:.2f} of {most:g} points; " + ", ".join(f"{n} {state}" for state, n in states.most_common())]
+    counts = sorted(states.items(), key=lambda pair: (-pair[1], list(State).index(pair[0])))
+    lines = [f"mean {mean:.2f} of {most:g} points; " + ", ".join(f"{n} {state}" for state, n in counts)]
     empty = [result.student.key for result in results if not any(item.digest for item in result.items)]
     if empty:
         names = ", ".join(empty[:_MOST_NAMED]) + (", …" if len(empty) > _MOST_NAMED else "")

@@ -683,6 +683,13 @@ def test_the_grader_stays_small_beside_a_large_cell():
     assert seen.peak < GRADER_MEMORY, f"{seen.peak / 2**30:.2f} GiB"
 
 
+def test_memory_counts_over_all_processes():
+    """Eight of 512 MiB, where 1 GiB is the limit of each and of all."""
+    source = ATTACKS["eat: many children"].source
+    item = marked_alone({"01-langevin": source}, "01-langevin", 60)
+    assert (item.state, item.message) == (State.CRASH, "Your code took more memory than the 1 GiB it may have.")
+
+
 def test_memory_that_no_process_maps_counts():
     """3 GiB in memory files (or in shared segments that are not attached) are memory taken, with a limit of 1 GiB."""
     source = ATTACKS["eat: memfd"].source

@@ -147,8 +147,13 @@ def test_ctrl_c_stops_at_once_and_says_how_to_go_on(tmp_path):
     [
         (0, 0, ""),
         (1, 0, "1 answer waits for you in manual.csv"),
-        (2, 1, "no answer from 1 of 3, see the notes in class.html: e0\n2 answers wait for you"),
-        (0, 12, "no answer from 12 of 12, see the notes in class.html: e0, e1, e2, e3, e4, e5, e6, e7, e8, e9, …"),
+        (1, 1, "no answer from 1 of 2, see the notes in class.html: e00\n1 answer waits"),
+        (2, 1, "no answer from 1 of 3, see the notes in class.html: e00\n2 answers wait for you"),
+        (
+            0,
+            12,
+            "no answer from 12 of 12, see the notes in class.html: e00, e01, e02, e03, e04, e05, e06, e07, e08, e09, …",
+        ),
     ],
 )
 def test_the_summary_names_who_brought_nothing_and_what_waits(waiting, empty, text):
@@ -157,8 +162,9 @@ def test_the_summary_names_who_brought_nothing_and_what_waits(waiting, empty, te
         return Result(Student(key, key), CHAPTER, (item,), "bubblewrap")
 
     results = [result(f"w{i}", State.FLAGGED, "1" * 64) for i in range(waiting)]
-    results += [result(f"e{i}", State.ERROR, "") for i in range(empty)]
+    results += [result(f"e{i:02}", State.ERROR, "") for i in range(empty)]
     _, _, rest = command.summary(results).partition("\n")
+    assert command.summary(results[::-1]) == command.summary(results), "in whatever order they were done"
     assert (rest.startswith(text), bool(rest)) == (True, bool(text))
 
 
