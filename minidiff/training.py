@@ -37,9 +37,14 @@ def pick_device() -> torch.device:
 
 
 def step_generator(seed: int, step: int) -> Generator:
-    """The generator of one training step: a fixed, well-mixed function of (seed, step)."""
-    mixed = (seed * 0x9E3779B97F4A7C15 + step * 0xBF58476D1CE4E5B9 + 0x94D049BB133111EB) % 2**63
-    return Generator().manual_seed(mixed)
+    """The generator of one training step: a fixed function of (seed, step).
+
+    PyTorch's CPU generator heeds the lower 32 bits of its seed only. So the upper half of `seed` has a multiplier of
+    its own; without it, seeds that are 2³² apart would train on the same draws.
+    """
+    upper, lower = divmod(seed, 2**32)
+    mixed = lower * 0x7F4A7C15 + upper * 0x85EBCA77 + step * 0x1CE4E5B9 + 0x133111EB
+    return Generator().manual_seed(mixed % 2**32)
 
 
 def draw_rows(data: Mapping[str, Tensor], batch_size: int) -> Draw:

@@ -6,6 +6,7 @@ environment it fails them instead: there, nothing is allowed to be missing (exce
 
 import os
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -22,9 +23,16 @@ def missing(what: str) -> None:
 
 
 @pytest.fixture(autouse=True)
-def _same_numbers_every_time() -> None:
-    """Tests may draw without a generator; what they draw is then the same in every run."""
+def _same_numbers_every_time() -> Iterator[None]:
+    """Tests may draw without a generator; what they draw is then the same in every run.
+
+    The last bits of a sum depend on the number of threads, so no test may leave another one to those after it.
+    """
     torch.default_generator.manual_seed(0)
+    threads = torch.get_num_threads()
+    yield
+    left, _ = torch.get_num_threads(), torch.set_num_threads(threads)
+    assert left == threads, f"the test began with {threads} threads of PyTorch and left {left}"
 
 
 @pytest.fixture(scope="session")
