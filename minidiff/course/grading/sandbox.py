@@ -242,10 +242,10 @@ class Sandbox:
         assert self._process.stderr is not None
         return self._process.stderr.read(4000).decode(errors="replace").strip()
 
-    def status(self) -> int | None:
-        """The exit status, waiting a moment for it; None if it still runs."""
+    def status(self, patience: float = 1.0) -> int | None:
+        """The exit status, waiting up to `patience` seconds for it; None if it still runs."""
         with contextlib.suppress(subprocess.TimeoutExpired):
-            return self._process.wait(timeout=1)
+            return self._process.wait(timeout=patience)
         return None
 
     def _watching(self) -> None:

@@ -176,10 +176,10 @@ class Session:
         if sandbox.ended == "files":
             text = f"Your code made more files than the {self.limits.entries:,} it may have."
             return SessionEnded(State.CRASH, text)
-        status = sandbox.status()
+        status = sandbox.status(patience=5)  # on a busy machine it takes a while to end
         killed = {128 + signal.SIGXCPU, -signal.SIGXCPU, 256 - signal.SIGXCPU} if hasattr(signal, "SIGXCPU") else set()
         if status in killed:
-            return SessionEnded(State.TIMEOUT, f"Your code computed for more than {seconds} seconds.")
+            return SessionEnded(State.TIMEOUT, f"Your code took more than {seconds} seconds of processor time.")
         text = "Your code ended its Python process (os._exit, or a fault in compiled code), so nothing came back."
         return SessionEnded(State.CRASH, text)
 

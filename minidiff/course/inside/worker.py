@@ -186,8 +186,10 @@ def set_limits(limits: dict[str, int]) -> None:
     }
     for name, cap in caps.items():
         if cap >= 0 and hasattr(resource, name):
+            # Where both were equal, the kernel would not say with SIGXCPU that it was for processor time.
+            hard = cap + 1 if name == "RLIMIT_CPU" else cap
             with contextlib.suppress(ValueError, OSError):
-                resource.setrlimit(getattr(resource, name), (cap, cap))
+                resource.setrlimit(getattr(resource, name), (cap, hard))
 
 
 def _fork_and_wait(worker: Worker, shell: InteractiveShell, message: dict[str, Any]) -> None:
@@ -198,12 +200,15 @@ def _fork_and_wait(worker: Worker, shell: InteractiveShell, message: dict[str, A
         except BaseException:
             os._exit(1)
         os._exit(_DONE)
-    _, status = os.waitpid(child, 0)
+    _, status, used = os.wait4(child, 0)
+    ended = os.waitstatus_to_exitcode(status)
+    if ended == -signal.SIGKILL and used.ru_utime + used.ru_stime > message["limits"]["seconds"]:
+        ended = -signal.SIGXCPU  # it ignored that one, and the hard limit killed it
     if message["alone"]:  # in a process namespace of our own: everything the child left behind goes
         with contextlib.suppress(ProcessLookupError):
             os.kill(-1, signal.SIGKILL)
-    if os.waitstatus_to_exitcode(status) != _DONE:
-        os._exit(1 if status == 0 else os.waitstatus_to_exitcode(status) & 0xFF)
+    if ended != _DONE:
+        os._exit(ended & 0xFF or 1)
     for folder in ("/tmp", "/dev/shm") if message["alone"] else ():
         _empty(Path(folder))
 

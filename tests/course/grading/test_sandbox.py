@@ -109,6 +109,28 @@ def test_the_watch_counts_files():
         assert caught.value.state == State.CRASH
 
 
+SPIN = "def answer():\n    while True: pass"
+ENDS = {
+    "computes": (SPIN, State.TIMEOUT, "more than 2 seconds of processor time"),
+    "ignores the signal": (f"import signal\nsignal.signal(signal.SIGXCPU, signal.SIG_IGN)\n{SPIN}", State.TIMEOUT,
+                           "more than 2 seconds of processor time"),
+    "kills itself": ("import os\ndef answer(): os.kill(os.getpid(), 9)", State.CRASH, "ended its Python process"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("code", "state", "message"), ENDS.values(), ids=ENDS)
+@pytest.mark.parametrize("level", ["bubblewrap", "none"])
+def test_processor_time_that_is_used_up_is_no_crash(level, code, state, message):
+    """Two threads use it up before the wall clock; here the wall clock waits."""
+    with Session(level, Limits(seconds=2)) as session:
+        answer = session.start(Task((code,), "answer", 0))
+        assert session._sandbox is not None
+        session._sandbox.deadline += 100
+        with pytest.raises(SessionEnded, match=message) as caught:
+            session.guarded(answer)
+        assert caught.value.state == state
+
+
 def busy():
     """A function of the grader that somebody makes compute for ever."""
     while True:
