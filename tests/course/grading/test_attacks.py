@@ -522,7 +522,7 @@ class Scripted:
         part, self.queue = self.queue[:n], self.queue[n:]
         return part
 
-    def close(self) -> None:
+    def close(self, patience: float = 0.0) -> None:
         pass
 
     status = complaint = close
