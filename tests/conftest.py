@@ -31,7 +31,8 @@ def _same_numbers_every_time() -> Iterator[None]:
     torch.default_generator.manual_seed(0)
     threads = torch.get_num_threads()
     yield
-    left, _ = torch.get_num_threads(), torch.set_num_threads(threads)
+    left = torch.get_num_threads()
+    torch.set_num_threads(threads)
     assert left == threads, f"the test began with {threads} threads of PyTorch and left {left}"
 
 

@@ -12,6 +12,8 @@ from minidiff.course.exercise import Exercise
 from minidiff.course.outcome import Outcome, alike, attempt, close, describe_inputs, right
 from minidiff.validate import describe
 
+NOT_WRITTEN = "Not written yet: replace `raise NotImplementedError()` by your lines."  # a student's stub, as handed out
+
 
 @dataclass(frozen=True)
 class Verdict:
@@ -60,7 +62,7 @@ def judge(exercise: Exercise, trials: Sequence[Trial]) -> Verdict:
     if not wrong:
         return Verdict("passed", "")
     if all(trial.got.error is not None and trial.got.error.name == "NotImplementedError" for trial in trials):
-        return Verdict("untouched", "Not written yet: replace `raise NotImplementedError()` by your lines.")
+        return Verdict("untouched", NOT_WRITTEN)
     named = _named_mistake(exercise, trials)
     if named is not None:
         return named

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from minidiff.course.diagnosis import NOT_WRITTEN
 from minidiff.course.exercise import Exercise, chapters, load_chapter
 from minidiff.course.masters import is_marked_by_hand
 from minidiff.validate import require
@@ -149,8 +150,7 @@ def answer(cells: list[Cell], stub: Cell) -> Answer:
         text = f"Your answer has {len(first.source)} characters, more than the {MAX_SOURCE} that are read."
         return Answer(first.source[:1000], "tampered", text)
     if first.source.strip() in ("", stub.source.strip()):
-        text = "Not written yet: replace `raise NotImplementedError()` by your lines."
-        return Answer(first.source, "untouched", text if stub.kind == "code" else "Not written yet.")
+        return Answer(first.source, "untouched", NOT_WRITTEN if stub.kind == "code" else "Not written yet.")
     return Answer(first.source, notes=tuple(_altered(first, stub)))
 
 
