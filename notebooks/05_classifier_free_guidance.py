@@ -80,7 +80,7 @@ assert gap < 1e-9
 t = torch.tensor(0.4, dtype=torch.float64)
 figure, axes = show.panels(1, 3, size=(3.3, 3.3))
 fields = {
-    "conditional score": lambda x: world.score(x, t, schedule, 0),
+    "conditional score of class 0 (blue)": lambda x: world.score(x, t, schedule, 0),
     "unconditional score": lambda x: world.score(x, t, schedule),
     "their difference: the classifier": lambda x: world.score(x, t, schedule, 0) - world.score(x, t, schedule),
 }
