@@ -6,6 +6,7 @@ environment it fails them instead: there, nothing is allowed to be missing (exce
 
 import os
 import shutil
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,6 +14,11 @@ import pytest
 import torch
 
 ROOT = Path(__file__).resolve().parents[1]
+
+# A script's shell starts what it puts in the background (`make test &`) with Ctrl-C ignored, and every child inherits
+# that. Tests that press it need it heard.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def missing(what: str) -> None:
