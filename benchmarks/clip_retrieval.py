@@ -26,7 +26,7 @@ from minidiff.retrieval import Index, auc, hide_duplicates, match_scores, near_d
 from minidiff.systems import clip
 from minidiff.systems.clip_recipes import scene_scores
 from minidiff.systems.train import initialised
-from minidiff.systems.web import Web, collect
+from minidiff.data.web import Web, collect
 from minidiff.training import draw_rows, fit
 
 N, SEEDS, KEEP, STEPS = 20_000, range(3), 0.3, 400

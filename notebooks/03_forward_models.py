@@ -35,7 +35,7 @@ from minidiff.samplers import ddpm, sample
 from minidiff.schedules import Linear
 from minidiff.show.painter import paint
 from minidiff.systems import scenes
-from minidiff.systems.sdedit import gaussian_sdedit, sdedit
+from minidiff.editing import gaussian_sdedit, sdedit
 from minidiff.training import pick_device
 
 float64, device, schedule = torch.float64, pick_device(), Linear()

@@ -41,7 +41,7 @@ from minidiff.retrieval import Index, auc, hide_duplicates, match_scores, near_d
 from minidiff.systems import clip, clip_emoji
 from minidiff.systems.clip_recipes import colour_captions, shape_captions, singles, zero_shot
 from minidiff.systems.train import initialised
-from minidiff.systems.web import collect
+from minidiff.data.web import collect
 from minidiff.training import fit, pick_device
 
 device = pick_device()

@@ -28,7 +28,7 @@ from minidiff.randomness import randn, seeded
 from minidiff.samplers import Step, ddim, ddpm, heun, sample
 from minidiff.schedules import Linear
 from minidiff.systems import scenes
-from minidiff.systems.sdedit import sdedit
+from minidiff.editing import sdedit
 
 HERE, F64, LINEAR, NOISE, N = Path(__file__).parent, torch.float64, Linear(), 0.1, 128
 TRUTH = place(scenes.WORLD.prompts(N, 7, "test"), 8)

@@ -21,7 +21,7 @@ from torch import Generator, Tensor
 from minidiff import show, times
 from minidiff.data.mixtures import decoys, three_modes
 from minidiff.data.real import FASHION_NAMES
-from minidiff.encoders.classifier import PointClassifier
+from minidiff.guides.classifier import PointClassifier
 from minidiff.guidance import bind, classifier
 from minidiff.judges.wasserstein import w1
 from minidiff.randomness import randn, seeded

@@ -25,7 +25,7 @@ from minidiff.encoders.clip import CLIP, contrastive_loss
 from minidiff.retrieval import Index, hide_duplicates, match_scores, near_duplicates
 from minidiff.systems import clip, clip_emoji
 from minidiff.systems.train import initialised
-from minidiff.systems.web import collect
+from minidiff.data.web import collect
 from minidiff.weights import curve
 
 HERE = Path(__file__).parent

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from minidiff.nn.embeddings import TimeEmbedding
 from minidiff.nn.modulation import ModulatedBlock, modulate
-from minidiff.nn.resblocks import zeroed
+from minidiff.nn.init import zeroed
 from minidiff.shapes import patchify, unpatchify
 from minidiff.validate import describe, require
 

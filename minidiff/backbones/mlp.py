@@ -4,7 +4,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from minidiff.nn.embeddings import TimeLabelEmbedding
-from minidiff.nn.resblocks import zeroed
+from minidiff.nn.init import zeroed
 from minidiff.validate import describe, require
 
 

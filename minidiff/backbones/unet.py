@@ -4,9 +4,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from minidiff.nn.attention import PixelAttention
+from minidiff.nn.conv import PixelAttention
 from minidiff.nn.embeddings import TimeLabelEmbedding
-from minidiff.nn.resblocks import ResBlock, groups, zeroed
+from minidiff.nn.conv import ResBlock
+from minidiff.nn.init import groups, zeroed
 from minidiff.validate import describe, require
 
 

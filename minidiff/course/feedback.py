@@ -10,7 +10,7 @@ from typing import Any
 
 from minidiff.course.diagnosis import Trial, Verdict, judge, try_out
 from minidiff.course.exercise import Exercise, find
-from minidiff.course.inside.values import describe_value
+from minidiff.values import describe_value
 from minidiff.validate import require
 
 _GREEN, _ORANGE, _BLUE = "#009E73", "#D55E00", "#0072B2"  # Okabe-Ito; the words say the same as the colour

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from minidiff.course.exercise import Exercise, Inputs
-from minidiff.course.inside.values import Failure, describe_value, failure_of, same
+from minidiff.values import Failure, describe_value, failure_of, same
 
 
 @dataclass(frozen=True)

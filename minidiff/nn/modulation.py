@@ -3,7 +3,7 @@
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from minidiff.nn.resblocks import zeroed
+from minidiff.nn.init import zeroed
 
 
 def modulate(x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:

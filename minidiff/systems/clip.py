@@ -13,8 +13,9 @@ import torch
 from torch import Generator, Tensor
 
 from minidiff.data.captions import captions, vocabulary
-from minidiff.data.prompts import FAMILIES, Prompt, World, place
+from minidiff.data.prompts import Prompt, World, place
 from minidiff.data.scenes import render
+from minidiff.data.web import WORLD
 from minidiff.encoders.clip import CLIP, ImageTower, TextTower
 from minidiff.encoders.tokenizer import PAD, WordTokenizer
 from minidiff.systems.second_language import SecondLanguage
@@ -22,8 +23,6 @@ from minidiff.systems.train import loaded
 from minidiff.training import Batch, Draw
 from minidiff.validate import describe, require
 
-WORLD = World(families=FAMILIES[1:])
-"""Every family of prompts but the empty picture: five shapes, six colours, at 16 px."""
 STYLES = {"short": 0.45, "paraphrase": 0.45, "long": 0.1}
 """Which words a training batch of scenes is described in, and how often."""
 

@@ -15,7 +15,7 @@ from minidiff import times
 from minidiff.backbones.unet import UNet
 from minidiff.data.real import FASHION_NAMES
 from minidiff.denoiser import Denoiser
-from minidiff.encoders.classifier import NoisyClassifier
+from minidiff.guides.classifier import NoisyClassifier
 from minidiff.guidance import bind, cfg
 from minidiff.judges.cnn import JudgeCNN
 from minidiff.predictions import VELOCITY

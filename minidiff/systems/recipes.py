@@ -12,8 +12,8 @@ from minidiff.data.prompts import place
 from minidiff.data.real import fashion_mnist
 from minidiff.data.scenes import render
 from minidiff.denoiser import Denoiser
-from minidiff.encoders.captioner import Captioner
-from minidiff.encoders.classifier import NoisyClassifier
+from minidiff.guides.captioner import Captioner
+from minidiff.guides.classifier import NoisyClassifier
 from minidiff.guidance import bind, cfg
 from minidiff.judges.cnn import JudgeCNN
 from minidiff.judges.scenes import parse

@@ -19,7 +19,7 @@ from minidiff.randomness import randn, seeded
 from minidiff.samplers import ddpm, sample
 from minidiff.schedules import Linear
 from minidiff.systems import scenes
-from minidiff.systems.sdedit import sdedit
+from minidiff.editing import sdedit
 from minidiff.weights import manifest
 
 F64, LINEAR, NOISE, N = torch.float64, Linear(), 0.1, 32

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 
 from minidiff import times
 from minidiff.data.mixtures import decoys, three_modes
-from minidiff.encoders.classifier import PointClassifier
+from minidiff.guides.classifier import PointClassifier
 from minidiff.guidance import bind, classifier
 from minidiff.judges.wasserstein import floor, w1
 from minidiff.randomness import randn, seeded

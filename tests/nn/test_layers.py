@@ -6,9 +6,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from minidiff.nn.attention import PixelAttention
+from minidiff.nn.conv import PixelAttention
 from minidiff.nn.embeddings import TimeEmbedding, TimeLabelEmbedding
-from minidiff.nn.resblocks import ResBlock, groups, zeroed
+from minidiff.nn.conv import ResBlock
+from minidiff.nn.init import groups, zeroed
 
 
 def test_a_new_resblock_is_its_skip_and_a_trained_one_is_not():

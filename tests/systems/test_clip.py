@@ -11,7 +11,7 @@ from minidiff.encoders.tokenizer import PAD, UNKNOWN, split
 from minidiff.systems import clip, clip_emoji
 from minidiff.systems.clip_recipes import colour_captions, shape_captions, singles, zero_shot
 from minidiff.systems.train import initialised
-from minidiff.systems.web import collect
+from minidiff.data.web import collect
 from minidiff.training import step_generator
 
 

@@ -13,7 +13,7 @@ from minidiff.encoders.tokenizer import END, N_SPECIALS, PAD, START
 from minidiff.guidance import Denoise, likelihood
 from minidiff.operators import Operator
 from minidiff.schedules import DDPM, Cosine, Linear, Schedule
-from minidiff.systems.sdedit import gaussian_sdedit
+from minidiff.editing import gaussian_sdedit
 
 LogLikelihood = Callable[[Tensor], Tensor]
 

@@ -15,7 +15,7 @@ from minidiff.course.grading.notebooks import Answer, Cell, Master, Unreadable
 from minidiff.course.grading.results import Item, Result, State
 from minidiff.course.grading.sandbox import Limits
 from minidiff.course.grading.session import Session, SessionEnded, Task
-from minidiff.course.inside.values import RemoteFailure
+from minidiff.values import RemoteFailure
 from minidiff.course.outcome import right
 
 _UNDEFINED = re.compile(r"name '(\w+)' is not defined")

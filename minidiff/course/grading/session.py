@@ -13,7 +13,7 @@ from minidiff.course.grading.results import State
 from minidiff.course.grading.sandbox import Limits, Sandbox
 from minidiff.course.inside import wire
 from minidiff.course.inside.peer import Peer
-from minidiff.course.inside.values import RemoteFailure
+from minidiff.values import RemoteFailure
 
 MAX_QUESTIONS = 50_000  # that the student's code may ask back, in one exercise
 MAX_BYTES = 2**30  # that it may send, in one exercise

@@ -19,7 +19,7 @@ import torch
 from torch import Generator, Tensor
 
 from . import values, wire
-from .values import Failure, RemoteFailure, describe_value, failure_of
+from minidiff.values import Failure, RemoteFailure, describe_value, failure_of
 from .wire import Tensors, WireError, is_plain_tensor
 
 _LONGEST = 200  # characters of a description

@@ -26,7 +26,7 @@ from traitlets.config import Config
 from . import wire
 from .peer import Peer, builtin_exception
 from .seccomp import refuse
-from .values import Failure, failure_of, same
+from minidiff.values import Failure, failure_of, same
 
 _DONE = 77  # exit status of a child that was told to end
 _MOST_PRINTED = 400

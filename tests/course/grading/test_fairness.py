@@ -16,7 +16,7 @@ from test_peer import Loopback
 from minidiff.course.diagnosis import Verdict, judge, try_out
 from minidiff.course.exercise import chapters, find, load_chapter
 from minidiff.course.grading.mark import Rules
-from minidiff.course.inside.values import RemoteFailure
+from minidiff.values import RemoteFailure
 
 pytestmark = pytest.mark.slow
 

@@ -197,7 +197,7 @@ RE_EXPORTED = [
     ("02-ddim-step", "from minidiff.samplers import ddim", "minidiff.samplers.ddim"),
     ("03-dps", "from minidiff.guidance import likelihood as dps", "minidiff.guidance.likelihood"),
     ("03-log-likelihood", "import minidiff.operators as o\no.log_likelihood", "minidiff.operators.log_likelihood"),
-    ("03-sdedit-gaussian", "from minidiff.systems import sdedit\nsdedit.gaussian_sdedit", None),
+    ("03-sdedit-gaussian", "from minidiff import editing\nediting.gaussian_sdedit", None),
     ("04-algorithm-2", "from minidiff.samplers import ddim", "minidiff.samplers.ddim"),
     ("05-drop-labels", "from minidiff.training import drop_condition", "minidiff.training.drop_condition"),
     ("05-neighbour-recall", "from minidiff.judges.coverage import recall", "minidiff.judges.coverage.recall"),

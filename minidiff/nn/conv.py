@@ -1,23 +1,9 @@
-"""The residual block of DDPM's U-Net and its two changes of size (arXiv 2006.11239, appendix B; 2105.05233)."""
-
-from typing import TypeVar
+"""Layers of a U-Net: the residual block of DDPM (arXiv 2006.11239, appendix B; 2105.05233), attention over pixels."""
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-L = TypeVar("L", bound=nn.Module)
-
-
-def groups(channels: int) -> int:
-    """The largest number of groups up to 8 that divides `channels`."""
-    return next(g for g in range(8, 0, -1) if channels % g == 0)
-
-
-def zeroed(layer: L) -> L:
-    """The layer with all its parameters set to 0, so that what it adds to is unchanged at first."""
-    for parameter in layer.parameters():
-        nn.init.zeros_(parameter)
-    return layer
+from minidiff.nn.init import groups, zeroed
 
 
 class ResBlock(nn.Module):
@@ -37,3 +23,18 @@ class ResBlock(nn.Module):
         scale, shift = self.modulation(F.silu(embedding))[:, :, None, None].chunk(2, dim=1)
         h = self.norm2(h) * (1 + scale) + shift
         return self.skip(x) + self.conv2(self.dropout(F.silu(h)))
+
+
+class PixelAttention(nn.Module):
+    """(B, C, H, W) → (B, C, H, W): every pixel looks at every other, plus a skip. The output layer starts at zero."""
+
+    def __init__(self, channels: int, heads: int = 4):
+        super().__init__()
+        self.heads, self.norm = heads, nn.GroupNorm(groups(channels), channels)
+        self.qkv, self.out = nn.Conv2d(channels, 3 * channels, 1), zeroed(nn.Conv2d(channels, channels, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        b, c, h, w = x.shape
+        q, k, v = self.qkv(self.norm(x)).reshape(b, 3, self.heads, c // self.heads, h * w).transpose(-1, -2).unbind(1)
+        mixed = F.scaled_dot_product_attention(q, k, v)  # (B, heads, H·W, C/heads)
+        return x + self.out(mixed.transpose(-1, -2).reshape(b, c, h, w))

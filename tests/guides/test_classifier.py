@@ -6,7 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from minidiff.encoders.classifier import NoisyClassifier, PointClassifier
+from minidiff.guides.classifier import NoisyClassifier, PointClassifier
 from minidiff.schedules import Linear
 
 CASES = {

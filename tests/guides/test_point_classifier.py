@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from minidiff.encoders.classifier import PointClassifier
+from minidiff.guides.classifier import PointClassifier
 from minidiff.randomness import randn, seeded
 from minidiff.schedules import Linear
 from minidiff.systems.train import initialised

@@ -5,7 +5,7 @@ from itertools import product
 import pytest
 import torch
 
-from minidiff.encoders.captioner import Captioner
+from minidiff.guides.captioner import Captioner
 from minidiff.encoders.tokenizer import END, PAD, START
 from minidiff.schedules import Linear
 

@@ -6,10 +6,12 @@ import torch
 from torch import Generator, Tensor
 
 from minidiff.data.captions import captions
-from minidiff.data.prompts import Prompt, World, place
+from minidiff.data.prompts import FAMILIES, Prompt, World, place
 from minidiff.data.scenes import render
-from minidiff.systems.clip import WORLD
 from minidiff.validate import require
+
+WORLD = World(families=FAMILIES[1:])
+"""Every family of prompts but the empty picture: five shapes, six colours, at 16 px."""
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ import torch
 from minidiff.randomness import seeded
 from minidiff.samplers import ddim, ddpm, heun
 from minidiff.schedules import Cosine, Linear
-from minidiff.systems.sdedit import gaussian_sdedit, sdedit
+from minidiff.editing import gaussian_sdedit, sdedit
 
 F64 = torch.float64
 M, S, Y = 0.4, 0.3, -0.9
