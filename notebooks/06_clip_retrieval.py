@@ -573,7 +573,7 @@ if hf:
 
         wanted = ["config.json", "preprocessor_config.json", "model.safetensors", "vocab.json", "merges.txt"]
         folder = Path(snapshot_download("openai/clip-vit-base-patch32", allow_patterns=wanted))
-    openai, words = CLIP.from_folder(folder).to(device), ClipTokenizer.from_folder(folder)
+    openai, words = read_clip(folder).to(device), ClipTokenizer.from_folder(folder)
     large = F.interpolate(real.pictures("fluent", 64)[test], openai.image.side, mode="bicubic").clamp(-1, 1)
     says = openai.encode_text(words.encode([f"an icon of a {name}" for name in names]).to(device))
     table = (says @ openai.encode_image(large.to(device)).T).cpu()

@@ -15,8 +15,8 @@ from minidiff import times
 from minidiff.backbones.unet import UNet
 from minidiff.data.real import FASHION_NAMES
 from minidiff.denoiser import Denoiser
-from minidiff.guides.classifier import NoisyClassifier
 from minidiff.guidance import bind, cfg
+from minidiff.guides.classifier import NoisyClassifier
 from minidiff.judges.cnn import JudgeCNN
 from minidiff.predictions import VELOCITY
 from minidiff.randomness import randn, seeded

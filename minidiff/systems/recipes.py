@@ -12,9 +12,9 @@ from minidiff.data.prompts import place
 from minidiff.data.real import fashion_mnist
 from minidiff.data.scenes import render
 from minidiff.denoiser import Denoiser
+from minidiff.guidance import bind, cfg
 from minidiff.guides.captioner import Captioner
 from minidiff.guides.classifier import NoisyClassifier
-from minidiff.guidance import bind, cfg
 from minidiff.judges.cnn import JudgeCNN
 from minidiff.judges.scenes import parse
 from minidiff.judges.scorecard import matches

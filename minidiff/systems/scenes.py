@@ -15,8 +15,8 @@ from minidiff.data.captions import captions, vocabulary
 from minidiff.data.prompts import World, place
 from minidiff.data.scenes import COLOURS, SHAPES, render
 from minidiff.denoiser import Denoiser
-from minidiff.guides.captioner import Captioner
 from minidiff.encoders.tokenizer import WordTokenizer
+from minidiff.guides.captioner import Captioner
 from minidiff.predictions import X0, velocity_weight
 from minidiff.schedules import Linear
 from minidiff.systems.train import loaded

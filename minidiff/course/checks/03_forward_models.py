@@ -9,11 +9,11 @@ from torch import Generator, Tensor
 from minidiff import operators
 from minidiff.course.exercise import Exercise, Inputs, Mistake
 from minidiff.data.mixtures import isotropic
+from minidiff.editing import gaussian_sdedit
 from minidiff.encoders.tokenizer import END, N_SPECIALS, PAD, START
 from minidiff.guidance import Denoise, likelihood
 from minidiff.operators import Operator
 from minidiff.schedules import DDPM, Cosine, Linear, Schedule
-from minidiff.editing import gaussian_sdedit
 
 LogLikelihood = Callable[[Tensor], Tensor]
 
