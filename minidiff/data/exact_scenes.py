@@ -32,7 +32,7 @@ from minidiff.validate import describe, require, require_floating, require_time
 
 
 class _Told(Random):
-    """Random numbers that are told: draw i takes option path[i], later draws the first. `options`: how many each had."""
+    """Random numbers that are told: draw i takes option path[i], later ones the first. options: how many each had."""
 
     def follow(self, path: list[int]) -> None:
         self.path, self.options = path, []
@@ -104,7 +104,8 @@ def arrangements(prompt: Prompt) -> tuple[Scenes, Tensor]:
     the most there is. Scenes that differ only in which of several like objects came first are one.
     """
     scenes, probabilities = _arrangements(_nameless(prompt))
-    return _named(scenes, prompt), probabilities.clone()
+    copy = scenes[torch.arange(len(scenes))]  # what is kept for the next call stays as it is
+    return _named(copy, prompt), probabilities.clone()
 
 
 def readings(prompt: Prompt) -> list[Prompt]:
@@ -151,7 +152,7 @@ def _layout(nameless: Prompt) -> _Layout:
 
 @dataclass(frozen=True)
 class _Sums:
-    """Picture l is ground (D,) + Σ_p holds[l, p]·parts[p] (P, D), no two parts overlapping; its chance exp(log_p[l])."""
+    """Picture l is ground (D,) + Σ_p holds[l, p]·parts[p] (P, D), its parts apart; its chance is exp(log_p[l])."""
 
     ground: Tensor
     parts: Tensor
@@ -188,6 +189,7 @@ class ExactScenes:
     """
 
     def __init__(self, prompts: Sequence[Prompt], schedule: Schedule, side: int = 16):
+        require(len(prompts) > 0, "prompts", "none", "one per picture")
         rows: dict[Prompt, list[int]] = {}
         for i, prompt in enumerate(prompts):
             rows.setdefault(prompt, []).append(i)
@@ -217,11 +219,10 @@ class ExactScenes:
 def floor(
     prompts: Sequence[Prompt], schedule: Schedule, times: Tensor, generator: Generator, side: int = 16
 ) -> tuple[Tensor, Tensor]:
-    """The least possible mean squared error of x̂0 at each of `times` (T,), given the caption: (T,), and its standard
-    error, (T,).
+    """The least mean squared error of x̂0, given the caption, at each of `times` (T,); and its standard error: both (T,).
 
     A mean over one noisy picture x_t per prompt of the variance left (`ExactScenes.moments`), which scatters less than
-    the squared errors themselves. prompts: as drawn from a `World`, the more the better; 512 give 1 to 4 %.
+    the squared errors themselves. prompts: as a `World` draws them; 512 give 1 to 2 % at t ≥ 0.8, 10 to 20 % at 0.5.
     """
     require(len(prompts) >= 2, "prompts", f"{len(prompts)} of them", "at least 2, for a standard error")
     require_time(times, argument="times")
