@@ -219,7 +219,7 @@ class ExactScenes:
 def floor(
     prompts: Sequence[Prompt], schedule: Schedule, times: Tensor, generator: Generator, side: int = 16
 ) -> tuple[Tensor, Tensor]:
-    """The least mean squared error of x̂0, given the caption, at each of `times` (T,); and its standard error: both (T,).
+    """The least mean squared error of x̂0 given the caption, at each of `times` (T,), and its standard error: two (T,).
 
     A mean over one noisy picture x_t per prompt of the variance left (`ExactScenes.moments`), which scatters less than
     the squared errors themselves. prompts: as a `World` draws them; 512 give 1 to 2 % at t ≥ 0.8, 10 to 20 % at 0.5.
