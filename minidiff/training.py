@@ -9,7 +9,7 @@ interrupted, or is spread over several processes, and no generator state has to 
 import math
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
@@ -159,6 +159,7 @@ def fit(
     *,
     lr: float = 1e-3,
     optimizer: Callable[..., torch.optim.Optimizer] = torch.optim.AdamW,
+    groups: Callable[[nn.Module], Iterable[Any]] = nn.Module.parameters,
     lr_at: Callable[[int, int, float], float] = decayed,
     ema: float = 0.999,
     clip: float = 1.0,
@@ -169,9 +170,10 @@ def fit(
 ) -> Iterator[Progress]:
     """Train `model` on `steps` batches from `draw`; a generator that yields a `Progress` after every step.
 
-    lr, lr_at: peak rate and its course, lr_at(step, steps, lr). optimizer: called with (parameters, lr=lr). ema: decay
-    of the average. clip: largest gradient norm. seed: fixes data, times and noise of every step (not the initial
-    weights). bar: a progress bar with the loss and the time left.
+    lr, lr_at: peak rate and its course, lr_at(step, steps, lr). optimizer: called with (groups(model), lr=lr). groups:
+    the parameters to train, or parameter groups; a group with an lr of its own has that as its peak. ema: decay of the
+    average. clip: largest gradient norm, over all groups together but those with `"clip": False`. seed: fixes data,
+    times and noise of every step (not the initial weights). bar: a progress bar with the loss and the time left.
 
     path: a folder for `checkpoint.safetensors` (every `every` steps, at the end, and when the run is interrupted) and
     `log.csv`. If it already holds a checkpoint, training goes on from there and ends with bit-identical weights
@@ -190,17 +192,18 @@ def fit(
     )
     require(isinstance(steps, int) and steps >= 1, "steps", steps, "a positive integer")
     require(clip > 0 and every >= 1, "clip, every", (clip, every), "clip > 0 and every ≥ 1")
-    return _fit(model, draw, steps, lr, optimizer, lr_at, ema, clip, seed, path, every, bar)
+    return _fit(model, draw, steps, lr, optimizer, groups, lr_at, ema, clip, seed, path, every, bar)
 
 
-def _fit(model, draw, steps, lr, make_optimizer, lr_at, decay, clip, seed, path, every, bar) -> Iterator[Progress]:
+def _fit(model, draw, steps, lr, build, groups, lr_at, decay, clip, seed, path, every, bar) -> Iterator[Progress]:
     device = next(model.parameters()).device
     rank, world = _world(device)
     net = _LossModule(model)
     if world > 1:
         net = DistributedDataParallel(net, device_ids=[device.index] if device.type == "cuda" else None)
     ema = EMA(model, decay)  # after DistributedDataParallel has given every process the same weights
-    optimizer = make_optimizer(model.parameters(), lr=lr)
+    optimizer = build(groups(model), lr=lr)
+    peaks = [group["lr"] for group in optimizer.param_groups]
     recipe = {"seed": seed, "steps": steps, "lr": lr, "ema": decay, "clip": clip, "optimizer": type(optimizer).__name__}
     run = checkpoints.Run(path, model, ema.module, optimizer, recipe, writes=rank == 0)
     first, seconds = run.resume()
@@ -211,7 +214,9 @@ def _fit(model, draw, steps, lr, make_optimizer, lr_at, decay, clip, seed, path,
     with tqdm(total=steps, initial=first, disable=not bar or rank > 0, leave=False) as progress, run:
         for step in range(first, steps):
             with checkpoints.uninterrupted():
-                loss = _step(model, net, optimizer, draw, lr_at(step, steps, lr), clip, seed, step, rank, world)
+                for group, peak in zip(optimizer.param_groups, peaks):
+                    group["lr"] = lr_at(step, steps, peak)
+                loss = _step(model, net, optimizer, draw, clip, seed, step, rank, world)
                 ema.update(model, step)
                 run.record(step + 1, loss, optimizer.param_groups[0]["lr"], time.monotonic() - began)
                 if (step + 1) % every == 0 or step + 1 == steps:
@@ -221,11 +226,9 @@ def _fit(model, draw, steps, lr, make_optimizer, lr_at, decay, clip, seed, path,
             yield Progress(step + 1, loss, optimizer.param_groups[0]["lr"], time.monotonic() - began, model, ema.module)
 
 
-def _step(model, net, optimizer, draw, lr, clip, seed, step, rank, world) -> float:
+def _step(model, net, optimizer, draw, clip, seed, step, rank, world) -> float:
     """One optimizer step; returns the mean loss over the whole (global) batch."""
     device = next(model.parameters()).device
-    for group in optimizer.param_groups:
-        group["lr"] = lr
     generator = step_generator(seed, step)
     batch = _shard(draw(generator), rank, world, device)
     with seeded_layers(generator.initial_seed() + rank, device):  # dropout, too, is a function of (seed, step)
@@ -240,6 +243,7 @@ def _step(model, net, optimizer, draw, lr, clip, seed, step, rank, world) -> flo
         mean /= world
     value = float(mean)
     require(math.isfinite(value), "loss", f"{value} at step {step}", "a finite loss (try a smaller lr)")
-    nn.utils.clip_grad_norm_(model.parameters(), clip)
+    clipped = [p for group in optimizer.param_groups if group.get("clip", True) for p in group["params"]]
+    nn.utils.clip_grad_norm_(clipped, clip)
     optimizer.step()
     return value
