@@ -12,9 +12,8 @@ from minidiff.backbones.dit import DiT
 from minidiff.denoiser import Denoiser
 from minidiff.optim import POLAR, Muon, muon_groups, nearly_orthogonal
 from minidiff.predictions import VELOCITY
-from minidiff.randomness import seeded
+from minidiff.randomness import initialised, seeded
 from minidiff.schedules import Linear
-from minidiff.systems.train import initialised
 from minidiff.training import decayed, diffuse, draw_rows, fit, step_generator
 
 SHAPES = [(6, 6), (6, 24), (24, 6), (6, 6), (5, 9), (24, 6), (1, 4)]

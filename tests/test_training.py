@@ -23,12 +23,12 @@ from torch import nn
 from minidiff import checkpoints, times
 from minidiff.backbones.mlp import MLP
 from minidiff.checkpoints import load_facts, load_tensors
+from minidiff.conditioning import Conditioned, Labels
 from minidiff.data.mixtures import ring
 from minidiff.denoiser import Denoiser
 from minidiff.predictions import VELOCITY
-from minidiff.randomness import seeded
+from minidiff.randomness import initialised, seeded
 from minidiff.schedules import Linear
-from minidiff.systems.train import initialised
 from minidiff.training import EMA, decayed, diffuse, draw_rows, drop_condition, fit, step_generator
 
 few = settings(max_examples=25, deadline=None)
@@ -57,7 +57,9 @@ def storm() -> Stormy:
 
 
 def calm() -> Denoiser:
-    return initialised(lambda: Denoiser(MLP(2, n_classes=2, width=16, depth=1), Linear(), VELOCITY), seed=1)
+    return initialised(
+        lambda: Denoiser(Conditioned(Labels(2, 16), MLP(2, width=16, depth=1)), Linear(), VELOCITY), seed=1
+    )
 
 
 def draw(generator):

@@ -71,9 +71,7 @@ def test_the_id_of_end_is_that_of_the_folder(tmp_path, eos):
     """With 2, transformers reads the largest id of each row."""
     model = written(tmp_path, 0, eos=eos)
     tokens, pictures = inputs(0, eos=VOCAB - 1 if eos == 2 else eos)
-    assert (
-        max(gaps(ours(read_clip(tmp_path), tokens, pictures), reference(model, tokens, pictures))) <= TOLERANCE
-    )
+    assert max(gaps(ours(read_clip(tmp_path), tokens, pictures), reference(model, tokens, pictures))) <= TOLERANCE
 
 
 def slip_activation(model: CLIP) -> None:
