@@ -93,8 +93,8 @@ class Muon(torch.optim.Optimizer):
             torch._foreach_lerp_(momenta, grads, 1 - group["momentum"])  # type: ignore[arg-type]
             ahead = wide(grads).lerp_(wide(momenta), group["momentum"])  # Nesterov: once more with the new momentum
             update = nearly_orthogonal(ahead).mul_(group["lr"] * 0.2 * columns**0.5).to(ahead.dtype)
-            torch._foreach_mul_(stack, 1 - group["lr"] * group["weight_decay"])
-            torch._foreach_sub_(stack, [u if len(p) == rows else u.T for p, u in zip(stack, update)])
+            torch._foreach_mul_(stack, 1 - group["lr"] * group["weight_decay"])  # pyright: ignore
+            torch._foreach_sub_(stack, [u if len(p) == rows else u.T for p, u in zip(stack, update)])  # pyright: ignore
 
     def _adamw(self, params: list[Tensor], group: dict[str, Any]) -> None:
         for p in params:

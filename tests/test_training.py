@@ -29,7 +29,7 @@ from minidiff.denoiser import Denoiser
 from minidiff.predictions import VELOCITY
 from minidiff.randomness import initialised, seeded
 from minidiff.schedules import Linear
-from minidiff.training import EMA, decayed, diffuse, draw_rows, drop_condition, fit, step_generator
+from minidiff.training import EMA, chunked, decayed, diffuse, draw_rows, drop_condition, fit, step_generator
 
 few = settings(max_examples=25, deadline=None)
 STEPS = 24
@@ -206,8 +206,20 @@ class TestParts:
             (lambda: fit(nn.Linear(1, 1), draw, 3), "model"),
             (lambda: fit(calm(), draw, 0), "steps"),
             (lambda: fit(calm(), draw, 2.5), "steps"),
-            (lambda: fit(calm(), draw, 3, clip=0.0), "clip, every"),
-            (lambda: fit(calm(), draw, 3, every=0), "clip, every"),
+            (lambda: fit(calm(), draw, True), "steps"),
+            (lambda: fit(calm(), draw, 3, clip=0.0), "clip"),
+            (lambda: fit(calm(), draw, 3, clip=math.nan), "clip"),
+            (lambda: fit(calm(), draw, 3, every=0), "every"),
+            (lambda: fit(calm(), draw, 3, lr="fast"), "lr"),
+            (lambda: fit(calm(), draw, 3, lr=math.inf), "lr"),
+            (lambda: fit(calm(), draw, 3, ema=1.0), "ema"),
+            (lambda: fit(calm(), draw, 3, seed=0.5), "seed"),
+            (lambda: fit(calm(), None, 3), "draw"),
+            (lambda: fit(calm(), draw, 3, optimizer="AdamW"), "optimizer"),
+            (lambda: next(fit(calm(), draw, 3, optimizer=lambda p, lr: None)), "optimizer"),
+            (lambda: chunked(lambda n: ring().draw(n), 4)(seeded(0)), "generator"),
+            (lambda: chunked(lambda n: ring().draw(7), 4)(step_generator(0, 0)), "rows"),
+            (lambda: chunked(lambda n: ring().draw(n), 0), "batch_size"),
         ],
     )
     def test_bad_arguments_are_named(self, call, argument):
@@ -386,7 +398,7 @@ class TestResume:
 
     def test_without_the_seeded_layers_dropout_would_differ(self, tmp_path, monkeypatch):
         """The control of `Stormy`: with dropout left to the global generator, the resumed run ends elsewhere."""
-        monkeypatch.setattr("minidiff.training.seeded_layers", lambda seed, device: contextlib.nullcontext())
+        monkeypatch.setattr("minidiff.loop.seeded_layers", lambda seed, device: contextlib.nullcontext())
         with torch.random.fork_rng():
             torch.manual_seed(0)
             stop_by_closing(tmp_path, storm, 5)

@@ -29,7 +29,7 @@ from minidiff.predictions import X0, velocity_weight
 from minidiff.schedules import Linear
 from minidiff.systems.generator import generator
 from minidiff.systems.shipped import Shipped
-from minidiff.training import Batch, Draw, diffuse
+from minidiff.training import Batch, Draw, chunked, diffuse
 
 WORLD = World(families=("one", "relation"))
 """One or two objects, five shapes, six colours."""
@@ -86,8 +86,8 @@ def _scores(world: World, length: int) -> Callable[[Denoiser], dict[str, float]]
 
 
 def _draw(world: World, length: int) -> Draw:
-    clock = times.logit_normal(0.3, 1.0, stratified=True)
-    return diffuse(draw_scenes(32, world, length), clock, drop=0.1, null=null(length))
+    scenes, clock = chunked(lambda n: draw_scenes(n, world, length), 32), times.logit_normal(0.3, 1.0, stratified=True)
+    return diffuse(scenes, clock, drop=0.1, null=null(length))
 
 
 OPTIONS = {"optimizer": Muon, "groups": muon_groups, "ema": 0.999}
