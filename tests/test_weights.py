@@ -1,13 +1,16 @@
-"""Shipped weights: the manifest tells the truth; a changed, cut-off or missing file is refused with a clear error."""
+"""Shipped weights: each record tells the truth; a changed, cut-off or missing file is refused with a clear error."""
 
 import hashlib
 import json
+import os
+import subprocess
+import sys
 
 import pytest
 import torch
 from torch import nn
 
-from minidiff.weights import FOLDER, curve, load_weights, manifest, save_curve, save_weights
+from minidiff.weights import FOLDER, curve, load_weights, record, save_curve, save_weights, shipped_names
 
 FIELDS = {
     "sha256",
@@ -39,14 +42,14 @@ def test_round_trip_in_half_precision(shipped):
     for name, value in model.state_dict().items():
         assert loaded[name].dtype == (torch.float32 if value.is_floating_point() else value.dtype)
         assert torch.allclose(loaded[name].float(), value.float(), rtol=1e-3, atol=1e-7)
-    assert manifest(folder)["small"]["steps"] == 7
+    assert record("small", folder)["steps"] == 7
     model.load_state_dict(loaded)
 
 
 def test_a_second_file_leaves_the_first_entry(shipped):
     folder, _ = shipped
     save_weights("other", nn.Linear(1, 1), {}, folder)
-    assert sorted(manifest(folder)) == ["other", "small"]
+    assert shipped_names(folder) == ["other", "small"]
     assert load_weights("small", folder)
 
 
@@ -70,9 +73,8 @@ def test_even_with_a_forged_hash_a_cut_off_file_is_a_clear_error(shipped):
     folder, _ = shipped
     path = folder / "small.safetensors"
     path.write_bytes(path.read_bytes()[:-5])
-    entries = manifest(folder)
-    entries["small"]["sha256"] = hashlib.sha256(path.read_bytes()).hexdigest()
-    (folder / "manifest.json").write_text(json.dumps(entries))
+    entry = record("small", folder) | {"sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
+    (folder / "small.json").write_text(json.dumps(entry), encoding="utf-8")
     with pytest.raises(ValueError, match="cut off or not safetensors"):
         load_weights("small", folder)
 
@@ -83,6 +85,31 @@ def test_unknown_names_get_a_suggestion(shipped):
         load_weights("smal", folder)
     with pytest.raises(ValueError, match=r"expected one of \[\]"):
         load_weights("small", folder / "nowhere")
+
+
+@pytest.mark.parametrize("text", ["", '{"sha256": "12', "→"])
+def test_a_record_that_is_cut_off_is_a_clear_error(shipped, text):
+    folder, _ = shipped
+    (folder / "small.json").write_text(text, encoding="utf-8")
+    with pytest.raises(ValueError, match=r"name: got 'small', whose record .* is cut off or not JSON"):
+        load_weights("small", folder)
+
+
+def test_records_are_read_and_written_in_utf8_whatever_the_machine_says(tmp_path):
+    """The control writes the same text in the machine's own encoding: under ASCII it cannot."""
+    code = (
+        "from pathlib import Path; from torch import nn; from minidiff.weights import record, save_weights\n"
+        f"folder = Path({str(tmp_path)!r})\n"
+        "save_weights('arrow', nn.Linear(1, 1), {'scores': {'a → b': 1.0}}, folder)\n"
+        "assert record('arrow', folder)['scores'] == {'a → b': 1.0}; assert record('clip-emoji')\n"
+        "try:\n    (folder / 'own').write_text('→')\nexcept UnicodeEncodeError: print('cannot')\n"
+    )
+    environment = {**os.environ, "LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}
+    script = tmp_path / "script.py"
+    script.write_text(code, encoding="utf-8")
+    done = subprocess.run([sys.executable, script], env=environment, capture_output=True, encoding="utf-8")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == "cannot"
 
 
 def test_a_write_that_fails_leaves_what_was_there(shipped, monkeypatch):
@@ -113,8 +140,8 @@ def test_curve_keeps_the_mean_loss(tmp_path):
         curve("circle", tmp_path)
 
 
-@pytest.mark.parametrize("name", sorted(manifest()))
-def test_the_manifest_vouches_for_every_shipped_file(name):
+@pytest.mark.parametrize("name", shipped_names())
+def test_a_record_vouches_for_every_shipped_file(name):
     entry = record(name)
     assert entry.keys() >= FIELDS
     data = (FOLDER / f"{name}.safetensors").read_bytes()
@@ -130,5 +157,5 @@ def test_the_manifest_vouches_for_every_shipped_file(name):
 
 def test_all_weights_together_stay_small_and_listed():
     files = sorted(path.stem for path in FOLDER.glob("*.safetensors"))
-    assert files == sorted(manifest())
-    assert sum(entry["bytes"] for entry in manifest().values()) <= 30 * MB
+    assert files == shipped_names()
+    assert sum(record(name)["bytes"] for name in shipped_names()) <= 30 * MB

@@ -9,7 +9,7 @@ from minidiff.data.captions import captions
 from minidiff.data.prompts import FAILURES, Group, Prompt, World, minimal_pairs, place
 from minidiff.data.scenes import render
 from minidiff.judges.scenes import parse
-from minidiff.judges.scorecard import QUESTIONS, Score, answer, matches, oracle, related, scorecard, shows
+from minidiff.judges.scorecard import QUESTIONS, Score, answer, matches, oracle, related, scorecard, shares, shows
 
 RED, BLUE = Group("circle", "red"), Group("square", "blue")
 
@@ -77,8 +77,8 @@ def cards():
         prompts = World(world.kinds, world.colours, (family,)).prompts(n, 0, "test")
         asked.update(zip(captions(prompts, style), prompts))
     draw = oracle()
-    right = scorecard(lambda texts: draw([asked[t] for t in texts]), world, n)
-    mixed = scorecard(lambda texts: draw([asked[t] for t in texts[1:] + texts[:1]]), world, n)
+    right = scorecard(lambda texts, w, seeds: draw([asked[t] for t in texts]), world, n=n)
+    mixed = scorecard(lambda texts, w, seeds: draw([asked[t] for t in texts[1:] + texts[:1]]), world, n=n)
     return right, mixed
 
 
@@ -92,6 +92,20 @@ def test_a_perfect_generator_answers_everything_and_a_shuffled_one_does_not(card
     assert isinstance(caption, str)
     assert isinstance(told, str)
     assert picture.shape == (3, 16, 16)
+
+
+def test_shares_count_whole_pictures_by_family_beside_the_next_caption():
+    world, draw, heard = World(families=("one", "relation")), oracle(), []
+    prompts = {t: p for f in world.families for p in World(families=(f,)).prompts(40, 3) for t in captions([p])}
+
+    def perfect(texts, w, seeds):
+        heard.append((w, list(seeds)))
+        return draw([prompts[text] for text in texts])
+
+    found = shares(perfect, world, 2.0, n=40, split=None, seed=3)
+    assert heard == [(2.0, list(range(40)))] * 2
+    assert {family: right.right for family, (right, _) in found.items()} == {"one": 40, "relation": 40}
+    assert all(other.share < 0.2 for _, other in found.values())
 
 
 def test_geneval_asks_for_one_thing_at_a_time():
@@ -129,8 +143,8 @@ def test_bad_questions_are_named():
     with pytest.raises(ValueError, match="question: got 'beauty'"):
         answer("beauty", Prompt((RED,)), [])
     with pytest.raises(ValueError, match="n: got 0"):
-        scorecard(lambda texts: torch.zeros(0), World(), 0)
+        scorecard(lambda texts, w, seeds: torch.zeros(0), World(), n=0)
     with pytest.raises(ValueError, match="generate: got float32 tensor of shape \\(1,"):
-        scorecard(lambda texts: torch.zeros(1, 3, 16, 16), World(), 2)
+        scorecard(lambda texts, w, seeds: torch.zeros(1, 3, 16, 16), World(), n=2)
     with pytest.raises(ValueError, match="pictures: got 1 of them, expected 2"):
         matches([Prompt(), Prompt()], torch.zeros(1, 3, 16, 16))

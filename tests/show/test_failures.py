@@ -12,7 +12,7 @@ from minidiff.show.failures import failures
 def test_each_wrong_picture_stands_under_its_caption():
     world = World(families=("one",))
     drawn = render(place(world.prompts(12, 5, "train"), 6))
-    card = scorecard(lambda texts: drawn, world, 12, questions=("colours",))
+    card = scorecard(lambda texts, w, seeds: drawn, world, n=12, questions=("colours",))
     figure = failures(card, columns=4)
     shown = [ax for ax in figure.axes if ax.images]
     assert len(shown) == min(4, len(card.failures["colours"]))

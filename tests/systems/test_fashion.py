@@ -56,7 +56,7 @@ def test_the_judge_knows_real_test_pictures(judge, fashion_mnist_root):
 
 
 def test_noise_aware_classifier_sees_through_noise_and_the_clean_one_does_not(fashion_mnist_root):
-    from minidiff.systems.recipes import classifier_accuracy
+    from minidiff.systems.fashion import classifier_accuracy
 
     noisy, clean = fashion.NOISY_CLASSIFIER.load(), fashion.CLEAN_CLASSIFIER.load()
     assert classifier_accuracy(noisy, 0.7) >= 0.65  # 0.72 when it was trained

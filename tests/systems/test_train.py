@@ -1,15 +1,18 @@
 """`minidiff train` and `minidiff sample` as a user types them, and the recipes behind."""
 
 import json
+import re
 
 import pytest
 import torch
-from minidiff.systems.recipes import RECIPES
-from minidiff.systems.train import Recipe, initialised, train
 from torch import nn
 
 from minidiff import weights
 from minidiff.cli import main
+from minidiff.randomness import initialised
+from minidiff.systems import catalogue
+from minidiff.systems.catalogue import shipped, table
+from minidiff.systems.shipped import Shipped
 from minidiff.training import draw_rows
 
 
@@ -24,16 +27,17 @@ class Line(nn.Module):
         return (self.layer(x0) - y).square()[:, 0]
 
 
-def recipe(seed: int = 0) -> Recipe:
+def line(seed: int = 0) -> Shipped[Line]:
     x = torch.linspace(-1, 1, 64)[:, None]
     scores = lambda model: {"slope": round(float(model.layer.weight), 3)}
-    return Recipe(
-        "line", Line, lambda: draw_rows({"x0": x, "y": 3 * x}, 16), 300, scores, {"lr": 0.1, "bar": False}, seed
-    )
+    return Shipped(
+        name="line", purpose="a slope", build=Line, draw=lambda: draw_rows({"x0": x, "y": 3 * x}, 16), steps=300,
+        scores=scores, options={"lr": 0.1, "bar": False}, seed=seed,
+    )  # fmt: skip
 
 
-def test_train_writes_weights_manifest_and_curve(tmp_path):
-    facts = train(recipe(), tmp_path / "run", tmp_path / "out")
+def test_train_writes_weights_record_and_curve(tmp_path):
+    facts = line().train(tmp_path / "run", tmp_path / "out")
     assert facts["scores"]["slope"] == pytest.approx(3.0, abs=0.05)
     assert facts["steps"] == 300
     assert facts["command"] == "minidiff train line"
@@ -47,16 +51,16 @@ def test_train_writes_weights_manifest_and_curve(tmp_path):
 def test_the_same_command_gives_the_same_weights_and_another_seed_others(tmp_path):
     hashes = []
     for name, seed in (("a", 0), ("b", 0), ("c", 1)):
-        train(recipe(seed), tmp_path / name, tmp_path / name)
-        hashes.append(weights.manifest(tmp_path / name)["line"]["sha256"])
+        line(seed).train(tmp_path / name, tmp_path / name)
+        hashes.append(weights.record("line", tmp_path / name)["sha256"])
     assert hashes[0] == hashes[1] != hashes[2]
 
 
 def test_a_finished_run_is_saved_again_not_trained_again(tmp_path):
-    first = train(recipe(), tmp_path / "run", tmp_path / "out")
-    before = weights.manifest(tmp_path / "out")["line"]["sha256"]
-    again = train(recipe(), tmp_path / "run", tmp_path / "out")
-    assert weights.manifest(tmp_path / "out")["line"]["sha256"] == before
+    first = line().train(tmp_path / "run", tmp_path / "out")
+    before = weights.record("line", tmp_path / "out")["sha256"]
+    again = line().train(tmp_path / "run", tmp_path / "out")
+    assert weights.record("line", tmp_path / "out")["sha256"] == before
     assert again["steps"] == first["steps"]
 
 
@@ -68,18 +72,37 @@ def test_initialised_leaves_the_global_generator_alone():
     assert not torch.equal(a, c)
 
 
-def test_every_shipped_file_has_its_recipe_and_the_other_way_round():
-    assert sorted(r.name for r in RECIPES) == sorted(weights.manifest())
+def test_no_steps_are_no_default(tmp_path):
+    with pytest.raises(ValueError, match="steps: got int 0"):
+        line().train(tmp_path / "run", tmp_path / "out", steps=0)
+    assert line().train(tmp_path / "run", tmp_path / "out", steps=7)["steps"] == 7  # the control
+    assert weights.record("line", tmp_path / "out")["command"] == "minidiff train line --steps 7"
 
 
-def test_recipes_build_what_was_shipped():
-    for each in RECIPES:
-        model = each.build()
-        model.load_state_dict(weights.load_weights(each.name))
-        entry = weights.record(each.name)
-        assert sum(p.numel() for p in model.parameters()) == entry["parameters"]
-        assert (each.steps, each.seed) == (entry["steps"], entry["seed"])
-        assert weights.curve(each.name)[0][-1] == each.steps
+def test_every_shipped_file_has_its_page_and_the_other_way_round():
+    assert sorted(shipped()) == weights.shipped_names()
+    assert len(table().splitlines()) == 1 + len(shipped())
+
+
+def test_two_models_of_one_name_are_refused(monkeypatch):
+    monkeypatch.setattr(catalogue, "vars", lambda module: {"A": line(), "B": line(1)}, raising=False)
+    with pytest.raises(ValueError, match="name: got line"):
+        catalogue.shipped.__wrapped__()
+
+
+@pytest.mark.parametrize("name", sorted(shipped()))
+def test_a_page_builds_what_was_shipped(name):
+    each = shipped()[name]
+    model, entry = each.load(), each.record()
+    assert sum(p.numel() for p in model.parameters()) == entry["parameters"]
+    assert (each.steps, each.seed) == (entry["steps"], entry["seed"])
+    assert weights.curve(name)[0][-1] == each.steps
+    assert not model.training
+    assert not any(p.requires_grad for p in model.parameters())
+    first, again = (next(each.untrained(s).parameters()) for s in (None, each.seed))
+    assert torch.equal(first, again)
+    assert any(not torch.equal(a, b) for a, b in zip(each.untrained().parameters(), each.untrained(9).parameters()))
+    assert each.purpose in table()
 
 
 def test_cli_train_runs_the_real_recipe(tmp_path, capsys, fashion_mnist_root, monkeypatch):
@@ -92,11 +115,17 @@ def test_cli_train_runs_the_real_recipe(tmp_path, capsys, fashion_mnist_root, mo
     assert weights.load_weights("fashion-clean-classifier", tmp_path / "out")
 
 
-def test_cli_lists_recipes_and_refuses_unknown_names(capsys):
+def test_cli_lists_what_each_model_is_for_and_refuses_what_it_cannot_do(capsys):
     assert main(["train"]) == 0
-    assert "fashion-denoiser: 12000 steps" in capsys.readouterr().out
-    assert main(["train", "fashion-denoizer"]) == 2
-    assert "fashion-denoiser" in capsys.readouterr().err
+    told = capsys.readouterr().out
+    assert re.search(r"fashion-denoiser +12000 +\d+ +2\.\d +garments by class", told)
+    for arguments, message in (
+        (["fashion-denoizer"], "fashion-denoiser"),
+        (["clip-german", "--steps", "0"], "--steps: got 0, expected a positive integer"),
+        (["clip-german", "--threads", "0"], "--threads: got 0, expected a positive integer"),
+    ):
+        assert main(["train", *arguments]) == 2
+        assert message in capsys.readouterr().err
 
 
 def test_cli_sample_writes_a_picture_or_says_why_not(tmp_path, capsys):
