@@ -5,8 +5,8 @@ from collections.abc import Sequence
 
 from minidiff.course.diagnosis import judge, try_out
 from minidiff.course.exercise import Exercise
-from minidiff.values import same
 from minidiff.course.outcome import close
+from minidiff.values import same
 
 FRESH_SEEDS = (1000, 1001, 1002)  # not the public ones: a grader will draw others too
 

@@ -108,7 +108,7 @@ class Exercise:
         return self.id[:2]
 
     def facts(self) -> str:
-        """The line under an exercise's title in the notebook, which `minidiff build` insists on."""
+        """The line under an exercise's title in the notebook, which `minidiff build` writes."""
         points = "1 point" if self.points == 1 else f"{self.points} points"
         return (
             f"Difficulty {dots(self.difficulty)} · Importance {dots(self.importance)} · "

@@ -10,8 +10,8 @@ from typing import Any
 
 from minidiff.course.diagnosis import Trial, Verdict, judge, try_out
 from minidiff.course.exercise import Exercise, find
-from minidiff.values import describe_value
 from minidiff.validate import require
+from minidiff.values import describe_value
 
 _GREEN, _ORANGE, _BLUE = "#009E73", "#D55E00", "#0072B2"  # Okabe-Ito; the words say the same as the colour
 _hints_shown: dict[str, int] = {}

@@ -51,7 +51,7 @@ _PRYING_NAMES = {"get_ipython", "exec", "eval", "compile", "open", "__import__",
 
 
 def library_names(function: Callable[..., Any]) -> set[str]:
-    """Full names of the library's functions that `function` calls, itself or through helpers of its module or chapter."""
+    """Full names of the library's functions that `function` calls, itself or through helpers of the checks."""
     found, seen, waiting = set(), set(), [function]
     while waiting:
         code = getattr(waiting[-1], "__code__", None)
