@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from minidiff.cli import main
-from minidiff.course import exercise, masters
+from minidiff.course import checks, exercise, masters
 from minidiff.course.build import build, find_root, plan, stale
 from minidiff.course.exercise import Exercise, Mistake, chapters
 from minidiff.course.masters import MasterError
@@ -346,6 +346,33 @@ def test_nbgrader_refuses_what_validation_lets_through(clone):
     cell.source = cell.source.replace("### END SOLUTION", "")
     with pytest.raises(MasterError, match="nbgrader's ClearSolutions: no end solution"):
         masters.strip(path, notebook)
+
+
+def test_the_shortest_exercise_of_the_guide_is_complete(tmp_path, monkeypatch, capsys):
+    guide = (ROOT / "minidiff" / "course" / "AUTHORING.md").read_text(encoding="utf-8")
+    exercise_file, init, master = re.findall(r"^```python\n(.*?)^```$", guide, re.DOTALL | re.MULTILINE)
+    files = {
+        "pyproject.toml": "",
+        "solutions/98_sums.py": master,
+        "checks/98_sums/__init__.py": init,
+        "checks/98_sums/add_noise.py": exercise_file,
+    }
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text, encoding="utf-8")
+    monkeypatch.setattr(checks, "__path__", [*checks.__path__, str(tmp_path / "checks")])
+    assert main(["check", "98_sums"]) == 0
+    assert capsys.readouterr().out.split() == ["ok", "98-add-noise:", "3", "mistakes", "named"]
+    assert main(["build", "98_sums", "--root", str(tmp_path)]) == 0
+    scope = {}
+    for cell in nbformat.read(tmp_path / "solutions" / "98_sums.ipynb", as_version=4).cells:
+        if cell.cell_type == "code":
+            exec(cell.source, scope)
+    assert scope["result"].passed
+    assert capsys.readouterr().out.endswith("[0.2500, 0.2500]])\n")
+    for name in [name for name in sys.modules if "98_sums" in name]:
+        monkeypatch.delitem(sys.modules, name)
+    exercise.load_chapter.cache_clear()
 
 
 def test_the_command(clone, capsys, monkeypatch):
