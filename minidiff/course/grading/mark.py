@@ -15,8 +15,8 @@ from minidiff.course.grading.notebooks import Answer, Cell, Master, Unreadable
 from minidiff.course.grading.results import Item, Result, State
 from minidiff.course.grading.sandbox import Limits
 from minidiff.course.grading.session import Session, SessionEnded, Task
-from minidiff.values import RemoteFailure
 from minidiff.course.outcome import right
+from minidiff.values import RemoteFailure
 
 _UNDEFINED = re.compile(r"name '(\w+)' is not defined")
 

@@ -23,10 +23,11 @@ import torch
 from IPython.core.interactiveshell import InteractiveShell
 from traitlets.config import Config
 
+from minidiff.values import Failure, failure_of, same
+
 from . import wire
 from .peer import Peer, builtin_exception
 from .seccomp import refuse
-from minidiff.values import Failure, failure_of, same
 
 _DONE = 77  # exit status of a child that was told to end
 _MOST_PRINTED = 400

@@ -27,10 +27,10 @@ from minidiff.course.grading.results import State
 from minidiff.course.grading.session import Grader, SessionEnded
 from minidiff.course.inside import peer, wire, worker
 from minidiff.course.inside.peer import Borrowed, BorrowedFunction, BorrowedIterator
-from minidiff.values import Failure, RemoteFailure, describe_value
 from minidiff.course.inside.worker import Worker
 from minidiff.data.mixtures import ring
 from minidiff.schedules import DDPM, Cosine, Karras, Linear, Schedule
+from minidiff.values import Failure, RemoteFailure, describe_value
 
 float64 = torch.float64
 
