@@ -19,14 +19,14 @@ from torch import Generator, Tensor
 
 from minidiff.data.captions import captions
 from minidiff.data.prompts import World
+from minidiff.data.web import Web, collect
 from minidiff.encoders.clip import CLIP, ImageTower, TextTower
 from minidiff.judges.scenes import parse
 from minidiff.judges.scorecard import shows
+from minidiff.randomness import initialised
 from minidiff.retrieval import Index, auc, hide_duplicates, match_scores, near_duplicates
-from minidiff.systems import clip
-from minidiff.systems.clip_recipes import scene_scores
-from minidiff.systems.train import initialised
-from minidiff.data.web import Web, collect
+from minidiff.systems import clip_scenes
+from minidiff.systems.clip_scenes import scene_scores
 from minidiff.training import draw_rows, fit
 
 N, SEEDS, KEEP, STEPS = 20_000, range(3), 0.3, 400
@@ -37,7 +37,7 @@ RECALL = "R@1 of 50, caption for a picture"
 def embedded(model: CLIP, web: Web) -> tuple[Tensor, Tensor]:
     rows = range(0, len(web), 500)
     images = torch.cat([model.encode_image(web.pictures[i : i + 500]) for i in rows])
-    return images, torch.cat([model.encode_text(clip.tokens(web.texts[i : i + 500])) for i in rows])
+    return images, torch.cat([model.encode_text(clip_scenes.tokens(web.texts[i : i + 500])) for i in rows])
 
 
 def pixels(x: Tensor) -> Tensor:
@@ -64,7 +64,7 @@ def cleaned(model: CLIP, web: Web, images: Tensor, texts: Tensor, seed: int) -> 
     asked = {p.content: p for p in World(families=("one", "pair", "count")).prompts(300, 10 + seed)}.values()
     asked = [p for p in asked if sum(shows(p, t) for t in things) >= 10]
     with torch.no_grad():
-        queries = model.encode_text(clip.tokens(captions(asked)))
+        queries = model.encode_text(clip_scenes.tokens(captions(asked)))
     hits = [hide_duplicates(row, groups)[:10] for row in Index.build(images).search(queries, 100)]
     right = lambda prompts: sum(shows(p, things[h.index]) for p, row in zip(prompts, hits) for h in row)
     scores, shown = match_scores(images, texts), sum(map(len, hits))
@@ -79,19 +79,19 @@ def cleaned(model: CLIP, web: Web, images: Tensor, texts: Tensor, seed: int) -> 
 
 
 def small() -> CLIP:
-    text = TextTower(len(clip.tokenizer()), 77, dim=64, depth=2, heads=4, out=64)
+    text = TextTower(len(clip_scenes.tokenizer()), 77, dim=64, depth=2, heads=4, out=64)
     return CLIP(text, ImageTower(3, side=16, patch=4, dim=64, depth=2, heads=4, out=64))
 
 
 def trained_on(web: Web, rows: Tensor, seed: int) -> float:
-    data = {"x0": web.pictures[rows], "tokens": clip.tokens([web.texts[i] for i in rows.tolist()])}
+    data = {"x0": web.pictures[rows], "tokens": clip_scenes.tokens([web.texts[i] for i in rows.tolist()])}
     *_, last = fit(initialised(small, seed), draw_rows(data, 64), STEPS, lr=2e-3, ema=0.99, seed=seed, bar=False)
     return scene_scores(last.ema)[RECALL]
 
 
 def main() -> None:
     torch.set_num_threads(1)
-    model, began, runs = clip.scenes(), time.process_time(), []
+    model, began, runs = clip_scenes.MODEL.load(), time.process_time(), []
     for seed in SEEDS:
         web = collect(N, seed, split="train")
         images, texts = embedded(model, web)

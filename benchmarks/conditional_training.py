@@ -28,16 +28,16 @@ from torch import Generator, Tensor
 from minidiff import times
 from minidiff.backbones.mlp import MLP
 from minidiff.backbones.unet import UNet
+from minidiff.conditioning import Conditioned, Labels
 from minidiff.data.mixtures import Mixture, ring
 from minidiff.data.real import digits
 from minidiff.denoiser import Denoiser
 from minidiff.guidance import bind
 from minidiff.judges.wasserstein import floor, w1
 from minidiff.predictions import EPS, VELOCITY, X0, Prediction, V
-from minidiff.randomness import randn, seeded
+from minidiff.randomness import initialised, randn, seeded
 from minidiff.samplers import dpmpp_2m, heun, sample
 from minidiff.schedules import Cosine, Linear, Schedule
-from minidiff.systems.train import initialised
 from minidiff.training import Batch, Draw, diffuse, draw_rows, fit
 
 OUT = Path(__file__).parent / "results" / "conditional_training.json"
@@ -61,7 +61,7 @@ def trained(build: Callable[[], Denoiser], draw: Draw, steps: int, seed: int, **
 def train_points(schedule: Schedule, prediction: Prediction, seed: int, draw: Draw | None = None) -> Denoiser:
     """The recipe of chapter 02."""
     null = {"y": torch.tensor(WORLD.n_classes)}
-    build = lambda: Denoiser(MLP(2, WORLD.n_classes, width=64), schedule, prediction)
+    build = lambda: Denoiser(Conditioned(Labels(WORLD.n_classes, 64), MLP(2, width=64)), schedule, prediction)
     noisy = diffuse(draw or WORLD.draw(512), times.uniform, drop=0.15, null=null)
     return trained(build, noisy, 2200, seed, lr=4e-3, ema=0.995)
 
@@ -111,7 +111,9 @@ def digit_scores(seed: int) -> dict[str, float]:
     read = lambda x: torch.from_numpy(judge.predict(x.clamp(-1, 1).flatten(1).numpy()))
     y = torch.arange(10).repeat_interleave(20)
     noise = randn((200, 1, 8, 8), seeded(range(1000 * seed, 1000 * seed + 200)))
-    build = lambda: Denoiser(UNet(1, (64,), depth=1, n_classes=10, patch=2, embedding=96), Linear(), VELOCITY)
+    build = lambda: Denoiser(
+        Conditioned(Labels(10, 96), UNet(1, (64,), depth=1, patch=2, embedding=96)), Linear(), VELOCITY
+    )
     found = {"real test digits": float((read(unseen["x0"]) == unseen["y"]).double().mean())}
     for name, draw in (("", draw_rows(real, 64)), (", shuffled labels", shuffled(draw_rows(real, 64)))):
         noisy = diffuse(draw, times.uniform, drop=0.1, null={"y": torch.tensor(10)})

@@ -23,7 +23,7 @@ from minidiff.judges.coverage import diversity, precision, recall, saturation
 from minidiff.randomness import randn, seeded
 from minidiff.samplers import dpmpp_2m, sample
 from minidiff.systems import fashion
-from minidiff.weights import manifest
+from minidiff.weights import record
 
 RESULTS = Path(__file__).parent / "results" / "fashion_cfg.json"
 COMMAND = "python benchmarks/fashion_cfg.py"
@@ -51,7 +51,7 @@ def guided(model: fashion.Denoiser, y: Tensor, w: float, low: float, high: float
 
 def part(y: Tensor, first: int, w: float, low: float, high: float) -> Tensor:
     """One picture per label, unclipped; picture i starts from the noise of seed `first` + i, the same for every w."""
-    model = fashion.denoiser()
+    model = fashion.DENOISER.load()
     noise = randn((len(y), 1, 28, 28), seeded(range(first, first + len(y))))
     *_, x = sample(guided(model, y, w, low, high), noise, times.linear(STEPS), dpmpp_2m(model.schedule))
     return x
@@ -65,7 +65,7 @@ def pictures(y: Tensor, seed: int, w: float, low: float, high: float) -> Tensor:
 @torch.no_grad()
 def facts(x: Tensor, y: Tensor, real: Tensor) -> dict[str, float]:
     """What the judge and the real test pictures say about x (its features see x clipped, as a viewer does)."""
-    judge = fashion.judge()
+    judge = fashion.JUDGE.load()
     features, real_features = judge.features(x.clamp(-1, 1)), judge.features(real)
     measured = {
         "accuracy": (judge.predict(x) == y).double().mean(),
@@ -114,7 +114,7 @@ def main() -> None:
     parser.add_argument("--per-class", type=int, default=PER_CLASS, help="pictures per class and row")
     args = parser.parse_args()
     final = args.per_class == PER_CLASS
-    weights = {name: manifest()[name]["sha256"] for name in ("fashion-denoiser", "fashion-judge")}
+    weights = {name: record(name)["sha256"] for name in ("fashion-denoiser", "fashion-judge")}
     about = {"command": COMMAND, "weights": weights, "pictures": 10 * PER_CLASS, "steps": STEPS, "k": 3}
     saved = json.loads(RESULTS.read_text()) if final and RESULTS.exists() else {}
     rows = saved["rows"] if saved.get("weights") == weights else []

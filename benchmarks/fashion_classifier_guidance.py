@@ -23,7 +23,7 @@ from minidiff.guidance import Denoise, bind, classifier
 from minidiff.randomness import randn, seeded
 from minidiff.samplers import dpmpp_2m, sample
 from minidiff.systems import fashion
-from minidiff.weights import manifest
+from minidiff.weights import record
 
 RESULTS = Path(__file__).parent / "results" / f"{Path(__file__).stem}.json"
 STRENGTHS = (1.0, 2.0, 4.0, 8.0, 16.0)
@@ -33,7 +33,7 @@ SETTINGS = (
     *(("noisy", True, w) for w in (0.0, 1.0, 4.0)),
 )
 """(guide, labelled, w): the classifier that guides; whether the denoiser is told the label as well; the strength."""
-GUIDES = {"noisy": fashion.noisy_classifier, "clean": fashion.clean_classifier}
+GUIDES = {"noisy": fashion.NOISY_CLASSIFIER.load, "clean": fashion.CLEAN_CLASSIFIER.load}
 
 
 def guided(model: fashion.Denoiser, y: Tensor, guide: str, labelled: bool, w: float) -> Denoise:
@@ -45,7 +45,7 @@ def guided(model: fashion.Denoiser, y: Tensor, guide: str, labelled: bool, w: fl
 
 def pictures(y: Tensor, seed: int, guide: str, labelled: bool, w: float) -> Tensor:
     """One picture per label, unclipped; picture i has its own noise, the same for every setting."""
-    model = fashion.denoiser()
+    model = fashion.DENOISER.load()
     noise = randn((len(y), 1, 28, 28), seeded(range(10_000 * seed, 10_000 * seed + len(y))))
     parts = []
     for z, labels in zip(noise.split(100), y.split(100)):
@@ -83,7 +83,7 @@ def main() -> None:
     args = parser.parse_args()
     final = args.per_class == PER_CLASS
     used = ("fashion-denoiser", "fashion-judge", "fashion-noisy-classifier", "fashion-clean-classifier")
-    weights = {name: manifest()[name]["sha256"] for name in used}
+    weights = {name: record(name)["sha256"] for name in used}
     about = {"command": f"python benchmarks/{Path(__file__).name}", "weights": weights, "steps": STEPS}
     about["pictures"] = 10 * PER_CLASS
     saved = json.loads(RESULTS.read_text()) if final and RESULTS.exists() else {}

@@ -18,6 +18,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
+from minidiff.systems.recipes import RECIPES, scene_samples
 from torch import Generator
 
 from minidiff.data.captions import captions
@@ -25,11 +26,10 @@ from minidiff.data.prompts import Prompt
 from minidiff.denoiser import Denoiser
 from minidiff.judges.scenes import parse
 from minidiff.judges.scorecard import matches
-from minidiff.systems import scenes
-from minidiff.systems.recipes import RECIPES, scene_samples
-from minidiff.systems.train import initialised, loaded
+from minidiff.randomness import initialised, loaded
+from minidiff.systems import scenes_captioner
 from minidiff.training import Batch, Draw, fit
-from minidiff.weights import manifest
+from minidiff.weights import record
 
 RESULTS = Path(__file__).parent / "results" / "learnable_scenes.json"
 TEST = 500
@@ -61,7 +61,7 @@ def shares(model: Denoiser, settings: Sequence[tuple[str, float, bool]]) -> dict
     prompts = TWO.prompts(TEST, 0, "test")
     asked = {"objects": [Prompt(prompt.groups) for prompt in prompts], "all": prompts}
     asked["another caption"] = prompts[1:] + prompts[:1]
-    cond, rows = {"tokens": scenes.tokens(captions(prompts))}, {}
+    cond, rows = {"tokens": scenes_captioner.tokens(captions(prompts))}, {}
     for name, w, ancestral in settings:
         read = parse(scene_samples(model, TEST, cond, w, ancestral))
         shown = {question: matches(wanted, read) for question, wanted in asked.items()}
@@ -72,7 +72,7 @@ def shares(model: Denoiser, settings: Sequence[tuple[str, float, bool]]) -> dict
 
 def main() -> None:
     torch.set_num_threads(1)
-    entry = manifest()["scenes-text"]
+    entry = record("scenes-text")
     facts = {"command": "python benchmarks/learnable_scenes.py", "captions": TEST, "weights": entry["sha256"]}
     facts |= {name: entry[name] for name in ("steps", "seconds", "hardware")}
     plain = ("ancestral, w=0", 0.0, True)

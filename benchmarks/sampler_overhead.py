@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from benchmarks._timing import alternate, machine
 from minidiff import times
 from minidiff.backbones.unet import UNet
+from minidiff.conditioning import Conditioned, Labels
 from minidiff.denoiser import Denoiser
 from minidiff.guidance import bind, cfg
 from minidiff.predictions import VELOCITY
@@ -38,8 +39,8 @@ Run = Callable[[], object]
 
 def networks() -> dict[str, tuple[UNet, Tensor, int]]:
     """name → network, noise, and how often a round repeats the trajectory."""
-    small = UNet(channels=1, widths=(48, 80), depth=1, n_classes=10, patch=2, embedding=128)
-    tiny = UNet(channels=1, widths=(8, 16), depth=1, n_classes=10, embedding=32, attention=False)
+    small = Conditioned(Labels(10, 128), UNet(channels=1, widths=(48, 80), depth=1, patch=2, embedding=128))
+    tiny = Conditioned(Labels(10, 32), UNet(channels=1, widths=(8, 16), depth=1, embedding=32, attention=False))
     return {
         "U-Net, 16 x 28x28": (small.eval().requires_grad_(False), randn((16, 1, 28, 28), seeded(range(16))), 1),
         "tiny U-Net, 4 x 8x8": (tiny.eval().requires_grad_(False), randn((4, 1, 8, 8), seeded(range(4))), 4),

@@ -30,9 +30,8 @@ from minidiff.backbones.mlp import MLP
 from minidiff.backbones.unet import UNet
 from minidiff.denoiser import Denoiser
 from minidiff.predictions import VELOCITY
-from minidiff.randomness import randn, seeded
+from minidiff.randomness import initialised, randn, seeded
 from minidiff.schedules import Linear
-from minidiff.systems.train import initialised
 from minidiff.training import diffuse, draw_rows, fit
 
 RESULTS = Path(__file__).parent / "results" / "training_speed.json"

@@ -10,16 +10,16 @@ import json
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
-from torch import Tensor, nn
+from torch import Tensor
 
-from minidiff.validate import require
+from minidiff.validate import describe, require
 
 
 def write_whole(path: Path, write: Callable[[Path], None]) -> None:
@@ -87,38 +87,92 @@ def _write_rows(path: Path, rows: list[list[Any]]) -> None:
         csv.writer(file, lineterminator="\n").writerows(rows)
 
 
+def packed(value: Any, name: str, tensors: dict[str, Tensor]) -> Any:
+    """`value` as JSON that `unpacked` turns back exactly; its tensors are put aside in `tensors`, under `name`.…
+
+    Takes tensors, None, booleans, numbers, strings, and tuples, lists and dicts of these; else a `ValueError`.
+    """
+    if isinstance(value, Tensor):
+        require(name not in tensors, "optimizer", f"two tensors with the name {name}", "different names")
+        tensors[name] = value
+        return {"tensor": name}
+    if type(value) in (tuple, list):
+        return {type(value).__name__: [packed(v, f"{name}.{i}", tensors) for i, v in enumerate(value)]}
+    if isinstance(value, dict) and all(isinstance(k, (int, str)) for k in value):
+        return {"dict": [[k, packed(v, f"{name}.{k}", tensors)] for k, v in value.items()]}
+    fits = value is None or isinstance(value, (bool, int, float, str))
+    require(fits, "optimizer", f"{name} = {describe(value)}", "state of tensors, numbers, strings and None")
+    return value
+
+
+def unpacked(value: Any, tensors: Mapping[str, Tensor]) -> Any:
+    """What `packed` was given."""
+    if not isinstance(value, dict):
+        return value
+    ((kind, inner),) = value.items()
+    if kind == "tensor":
+        return tensors[inner]
+    if kind == "dict":
+        return {k: unpacked(v, tensors) for k, v in inner}
+    return {"tuple": tuple, "list": list}[kind](unpacked(v, tensors) for v in inner)
+
+
+def _placed(value: Any, device: torch.device) -> Any:
+    if isinstance(value, Tensor):
+        return value.to(device)
+    if isinstance(value, dict):
+        return {k: _placed(v, device) for k, v in value.items()}
+    return type(value)(_placed(v, device) for v in value) if isinstance(value, (tuple, list)) else value
+
+
+def load_optimizer(optimizer: torch.optim.Optimizer, saved: dict[str, Any]) -> None:
+    """`optimizer.load_state_dict(saved)`, exactly: PyTorch casts state to its parameter's dtype and spoils strings."""
+    optimizer.load_state_dict(saved)
+    for index, p in enumerate(p for group in optimizer.param_groups for p in group["params"]):
+        for k, v in saved["state"].get(index, {}).items():
+            there = optimizer.state[p][k]
+            optimizer.state[p][k] = _placed(v, there.device if isinstance(there, Tensor) else p.device)
+
+
+def _settings(name: str, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
+    """The groups of a fresh optimizer as JSON, for a checkpoint to agree on; `ValueError` if they cannot be kept."""
+    groups = optimizer.state_dict()["param_groups"]
+    packed(groups, name, {})
+    plain = json.loads(json.dumps(groups, default=describe))
+    named = [(f"{name}.{i}.{k}", v) for i, group in enumerate(plain) for k, v in group.items()]
+    return {k: len(v) if k.endswith(".params") else v for k, v in named}
+
+
 class Run:
     """The folder of one training run: `checkpoint.safetensors` and `log.csv`. As a context manager it saves on leaving.
 
-    A path of None keeps nothing. `writes` is False on all but one process of a distributed run: they only read.
+    parts: what has a state_dict of tensors (the model, its average, …), by name. optimizers: by name; their whole
+    state_dict is kept. recipe: facts in JSON's types that a checkpoint must agree on, to which the optimizers' groups
+    are added. A path of None keeps nothing. `writes` is False on all but one process of a distributed run: they only
+    read. Raises `ValueError` for optimizers that hold what cannot be kept: at once if it is in their groups, at the
+    first `record` if it is in their state.
     """
 
     def __init__(
         self,
-        path,
-        model: nn.Module,
-        average: nn.Module,
-        optimizer: torch.optim.Optimizer,
-        recipe: dict,
+        path: str | Path | None,
+        parts: Mapping[str, Any],
+        optimizers: Mapping[str, torch.optim.Optimizer],
+        recipe: dict[str, Any],
         writes: bool,
     ):
         self.folder = None if path is None else Path(path)
-        self.model, self.average, self.optimizer, self.recipe, self.writes = (
-            model,
-            average,
-            optimizer,
-            recipe,
-            writes,
-        )
-        self.step, self.seconds, self.saved = 0, 0.0, -1
+        self.parts, self.optimizers, self.writes = parts, optimizers, writes
+        self.recipe = dict(recipe)
+        for name, optimizer in optimizers.items() if self.folder else ():
+            self.recipe |= _settings(name, optimizer)
+        self.step, self.seconds, self.saved, self.examined = 0, 0.0, -1, self.folder is None
         self.rows: list[list[Any]] = []  # the whole log: it is rewritten with every checkpoint, so that both agree
 
-    def _tensors(self) -> dict[str, Tensor]:
-        tensors = {f"model.{k}": v for k, v in self.model.state_dict().items()}
-        tensors |= {f"ema.{k}": v for k, v in self.average.state_dict().items()}
-        for index, state in self.optimizer.state_dict()["state"].items():
-            tensors |= {f"optimizer.{index}.{k}": torch.as_tensor(v) for k, v in state.items()}
-        return tensors
+    def _state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """Everything as tensors, and the optimizers' other state as JSON."""
+        tensors = {f"{name}.{k}": v for name, part in self.parts.items() for k, v in part.state_dict().items()}
+        return tensors, {name: packed(o.state_dict(), name, tensors) for name, o in self.optimizers.items()}
 
     def resume(self) -> tuple[int, float]:
         """Load the checkpoint, if any; returns (steps done, seconds spent). `ValueError` if it is another run's."""
@@ -130,29 +184,37 @@ class Run:
         if not self._checkpoint.exists():
             return 0, 0.0
         tensors, facts = load_tensors(self._checkpoint)
-        require(
-            facts.get("recipe") == self.recipe,
-            "path",
-            f"a run with {facts.get('recipe')}",
-            f"one with {self.recipe}",
-        )
+        found, wanted = self._differences(facts)
+        require(not found and not wanted, "path", f"a run with {found}", f"one with {wanted}")
         try:
-            self._restore(tensors)
+            self._restore(tensors, facts)
             self.step, self.seconds = int(facts["step"]), float(facts["seconds"])
         except (RuntimeError, KeyError, TypeError, ValueError) as error:
             raise ValueError(f"path: got {self._checkpoint}, which does not fit this model ({error})") from error
         self.saved, self.rows = self.step, self._logged()
         return self.step, self.seconds
 
-    def _restore(self, tensors: dict[str, Tensor]) -> None:
-        part = lambda prefix: {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
-        self.model.load_state_dict(part("model."))
-        self.average.load_state_dict(part("ema."))
-        state: dict[int, dict[str, Tensor]] = {}
-        for key, value in part("optimizer.").items():
-            index, name = key.split(".", 1)
-            state.setdefault(int(index), {})[name] = value
-        self.optimizer.load_state_dict({"state": state, "param_groups": self.optimizer.state_dict()["param_groups"]})
+    def _differences(self, facts: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+        """What the checkpoint's recipe has that this run's has not, and the reverse."""
+        found, wanted = facts.get("recipe") or {}, self.recipe
+        if "optimizers" not in facts:  # written before the groups were part of the recipe
+            wanted = {k: v for k, v in wanted.items() if k in found}
+        less = lambda a, b: {k: v for k, v in a.items() if k not in b or b[k] != v}
+        return less(found, wanted), less(wanted, found)
+
+    def _restore(self, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
+        inside = lambda prefix: {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+        for name, part in self.parts.items():
+            part.load_state_dict(inside(f"{name}."))
+        for name, optimizer in self.optimizers.items():
+            if "optimizers" in facts:
+                saved = unpacked(facts["optimizers"][name], tensors)
+            else:  # an older file: tensors alone, optimizer.<index>.<name>
+                saved = {"state": {}, "param_groups": optimizer.state_dict()["param_groups"]}
+                for key, value in inside(f"{name}.").items():
+                    index, key = key.split(".", 1)
+                    saved["state"].setdefault(int(index), {})[key] = value
+            load_optimizer(optimizer, saved)
 
     @property
     def _checkpoint(self) -> Path:
@@ -168,18 +230,24 @@ class Run:
         lines = self._log.read_text().splitlines() if self._log.exists() else []
         return [row for row in csv.reader(lines) if row and row[0].isdigit() and int(row[0]) <= self.step]
 
-    def record(self, step: int, loss: float, lr: float, seconds: float) -> None:
+    def record(self, step: int, loss: float, lr: float, seconds: float, *more: float) -> None:
+        """Note a step. more: the adversaries' losses."""
+        if not self.examined:
+            self._state()
+            self.examined = True
         self.step, self.seconds = step, seconds
-        self.rows.append([step, loss, lr, round(seconds, 3)])
+        self.rows.append([step, loss, lr, round(seconds, 3), *more])
 
     def save(self) -> None:
         """Write the log, then the checkpoint."""
         if self.folder is None or not self.writes or self.saved == self.step or self._overtaken():
             return
-        rows = [["step", "loss", "lr", "seconds"], *self.rows]
+        more = ["adversary_loss"] if "adversary" in self.parts else []
+        rows = [["step", "loss", "lr", "seconds", *more], *self.rows]
         write_whole(self._log, lambda temporary: _write_rows(temporary, rows))
-        facts = {"step": self.step, "seconds": self.seconds, "recipe": self.recipe}
-        save_tensors(self._checkpoint, self._tensors(), facts)
+        tensors, optimizers = self._state()
+        facts = {"step": self.step, "seconds": self.seconds, "recipe": self.recipe, "optimizers": optimizers}
+        save_tensors(self._checkpoint, tensors, facts)
         self.saved = self.step
 
     def _overtaken(self) -> bool:
@@ -191,7 +259,7 @@ class Run:
         if not self._checkpoint.exists():
             return False
         facts = load_facts(self._checkpoint)
-        return facts.get("recipe") != self.recipe or facts.get("step", 0) > self.step
+        return any(self._differences(facts)) or facts.get("step", 0) > self.step
 
     def __enter__(self) -> "Run":
         return self

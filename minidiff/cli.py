@@ -1,4 +1,4 @@
-"""`minidiff train | sample | build | check | doctor`: each subcommand is one `add_…` and one `run_…` function."""
+"""`minidiff train | sample | build | check | grade | doctor`: each has one `add_…` and one `run_…` function."""
 
 import argparse
 import sys
@@ -51,7 +51,7 @@ def run_check(args: argparse.Namespace) -> int:
 
 def add_train(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     parser = commands.add_parser("train", help="train shipped weights again; Ctrl-C and the same command go on")
-    parser.add_argument("name", metavar="NAME", nargs="?", help="of the weights; without it, their names are listed")
+    parser.add_argument("name", metavar="NAME", nargs="?", help="of the weights; without it, all are listed")
     parser.add_argument("--steps", type=int, default=None, help="instead of the recipe's number of steps")
     parser.add_argument("--run", dest="folder", type=Path, default=None, help="checkpoint and log (default: runs/NAME)")
     parser.add_argument("--out", type=Path, default=None, help="folder of the weights (default: the package's own)")
@@ -64,20 +64,21 @@ def run_train(args: argparse.Namespace) -> int:
 
     import torch
 
-    from minidiff.systems.recipes import RECIPES
-    from minidiff.systems.train import train
+    from minidiff.systems.catalogue import shipped, table
     from minidiff.validate import require
     from minidiff.weights import FOLDER
 
-    recipes = {recipe.name: recipe for recipe in RECIPES}
     if args.name is None:
-        print("\n".join(f"{name}: {recipe.steps} steps" for name, recipe in recipes.items()))
+        print(table())
         return 0
-    require(args.name in recipes, "NAME", repr(args.name), f"one of {sorted(recipes)}")
+    models = shipped()
+    require(args.name in models, "NAME", repr(args.name), f"one of {sorted(models)}")
+    require(args.steps is None or args.steps >= 1, "--steps", args.steps, "a positive integer")
+    require(args.threads is None or args.threads >= 1, "--threads", args.threads, "a positive integer")
     if args.threads is not None:
         torch.set_num_threads(args.threads)
-    folder = args.folder or Path("runs") / args.name
-    facts = train(recipes[args.name], folder, args.out or FOLDER, args.steps)
+    folder = Path("runs") / args.name if args.folder is None else args.folder
+    facts = models[args.name].train(folder, FOLDER if args.out is None else args.out, args.steps)
     print(json.dumps(facts, indent=2, ensure_ascii=False))
     return 0
 

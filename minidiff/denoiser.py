@@ -15,8 +15,10 @@ from minidiff.validate import require, require_floating, require_like, require_t
 class Denoiser(nn.Module):
     """Wraps `net(x_t, t, **cond)` so that everything downstream sees only x̂0.
 
-    `net` gets x_t of shape (B, …) and t of shape (B,), and returns a tensor like x_t. Conditions are keyword-only
-    arguments of the network, so that a misspelt one is a `TypeError` and not a silent default.
+    `net` gets x_t of shape (B, …) and t, and returns a tensor like x_t. Times are a scalar or (B,), handed on as (B,);
+    or a map (B, 1, …) that broadcasts over x_t, such as (B, 1, T, 1, 1): one time per frame of a clip. Conditions are
+    keyword-only arguments of what stands beside the network (`conditioning`), so that a misspelt one is a `TypeError`
+    and not a silent default.
     `weight(schedule, t)` of shape (B,) weighs the loss of each noise level, such as `predictions.velocity_weight`.
     """
 
@@ -42,12 +44,13 @@ class Denoiser(nn.Module):
     def _output(self, x_t: Tensor, t: Tensor, cond: dict[str, Any]) -> Tensor:
         # Times stay in float32 or better: bfloat16 could not tell t = 0.996 from 1.
         at_least_fp32 = torch.promote_types(x_t.dtype, torch.float32)
-        return self.net(x_t, t.to(x_t.device, at_least_fp32).expand(len(x_t)), **cond)
+        t = t.to(x_t.device, at_least_fp32)
+        return self.net(x_t, t if t.ndim > 1 else t.expand(len(x_t)), **cond)
 
     def forward(self, x_t: Tensor, t: Tensor, **cond: Any) -> Tensor:
-        """x̂0 = E[x0 | x_t, cond], like x_t of shape (B, …); t is a scalar or (B,), in [0, 1]."""
+        """x̂0 = E[x0 | x_t, cond], like x_t of shape (B, …); t in [0, 1] is a scalar, (B,) or a map."""
         require_floating("x_t", x_t, min_dim=1)
-        require_time(t, batch=len(x_t))
+        require_time(t, batch=len(x_t), map_of=x_t)
         output = self._output(x_t, t, cond)
         require(
             output.shape == x_t.shape,
@@ -65,10 +68,13 @@ class Denoiser(nn.Module):
         """
         require_floating("x0", x0, finite=True, min_dim=1)
         require_like("eps", eps, x0, "x0")
-        require_time(t, batch=len(x0))
+        require_time(t, batch=len(x0), map_of=x0)
         x_t = self.schedule.add_noise(x0, eps, t)
         target = self.prediction.target(self.schedule, x0, eps, expand_like(t, x0).to(x0.device)).to(x0.dtype)
         output = self._output(x_t, t, cond)
         require_like("net output", output, target, "the target")
-        loss = (output - target).square().reshape(len(x0), -1).mean(1)
-        return loss if self.weight is None else loss * self.weight(self.schedule, t).to(loss)
+        errors = (output - target).square()
+        if self.weight is None or t.ndim <= 1:
+            loss = errors.reshape(len(x0), -1).mean(1)
+            return loss if self.weight is None else loss * self.weight(self.schedule, t).to(loss)
+        return (errors * self.weight(self.schedule, t).to(errors)).reshape(len(x0), -1).mean(1)

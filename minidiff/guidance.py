@@ -11,7 +11,7 @@ guidance is (1 + w)·cond − w·uncond: w = 0 is the plain conditional, w = −
 `w` may be a number, or a tensor of shape (B,) with one strength per picture.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -50,8 +50,28 @@ def bind(denoiser: Callable[..., Tensor], **cond: Any) -> Denoise:
     return lambda x_t, t: denoiser(x_t, t, **cond)
 
 
+def mix(good: Denoise, *others: tuple[Denoise, Weight]) -> Denoise:
+    """good + Σᵢ wᵢ·(good − badᵢ): guidance with any number of branches, each with a strength of its own.
+
+    Every combination of denoisers whose weights add up to 1 can be written so; LTX-2 (arXiv 2601.03233) steers text and
+    the other modality by two of them. A branch with w = 0 is never evaluated; without branches it is `good`.
+    """
+    others = tuple((bad, w) for bad, w in others if not _is_zero(w))
+    if not others:
+        return good
+    weights = [w for _, w in others]
+    return lambda x_t, t: _mixed(x_t, good(x_t, t), [bad(x_t, t) for bad, _ in others], weights)
+
+
+def _mixed(x_t: Tensor, x0: Tensor, bad: Sequence[Tensor], weights: Sequence[Weight]) -> Tensor:
+    mixed = x0
+    for other, w in zip(bad, weights):
+        mixed = mixed + _weight(w, x_t) * (x0 - other)
+    return mixed
+
+
 def extrapolate(good: Denoise, bad: Denoise, w: Weight) -> Denoise:
-    """good + w·(good − bad): one formula, several names, by what `bad` is.
+    """good + w·(good − bad), `mix` with one branch: one formula, several names, by what `bad` is.
 
     the unconditional model   classifier-free guidance      (arXiv 2207.12598)
     another prompt            negative prompt
@@ -59,34 +79,41 @@ def extrapolate(good: Denoise, bad: Denoise, w: Weight) -> Denoise:
 
     w = 0 returns `good` to the bit and never evaluates `bad`; w = −1 is `bad`.
     """
-    if _is_zero(w):
-        return good
-
-    def guided(x_t: Tensor, t: Tensor) -> Tensor:
-        x0 = good(x_t, t)
-        return x0 + _weight(w, x_t) * (x0 - bad(x_t, t))
-
-    return guided
+    return mix(good, (bad, w))
 
 
-def cfg(denoiser: Callable[..., Tensor], cond: Mapping[str, Tensor], null: Mapping[str, Tensor], w: Weight) -> Denoise:
+Condition = Mapping[str, Tensor]
+
+
+def mix_conditions(denoiser: Callable[..., Tensor], cond: Condition, *others: tuple[Condition, Weight]) -> Denoise:
+    """`mix` of one denoiser under several conditions, all branches in one call of the network.
+
+    The same numbers as `mix(bind(denoiser, **cond), (bind(denoiser, **other), w), …)` up to rounding, faster where a
+    call has a fixed cost. Entries of `cond` have shape (B, …) or are a scalar, those of `others` the same or without B.
+    """
+    for other, _ in others:
+        require(cond.keys() == other.keys(), "null", sorted(other), f"the keys of cond, {sorted(cond)}")
+    n, weights = 1 + len(others), [w for _, w in others]
+
+    def rows(name: str, x_t: Tensor) -> Tensor:
+        first = cond[name].expand(len(x_t)) if cond[name].ndim == 0 else cond[name]
+        bad = [other[name].to(first.device).expand_as(first) for other, _ in others]
+        return torch.cat([first, *bad]).to(x_t.device)
+
+    def mixed(x_t: Tensor, t: Tensor) -> Tensor:
+        times = torch.cat([t] * n) if t.ndim else t
+        x0, *bad = denoiser(torch.cat([x_t] * n), times, **{k: rows(k, x_t) for k in cond}).chunk(n)
+        return _mixed(x_t, x0, bad, weights)
+
+    return mixed
+
+
+def cfg(denoiser: Callable[..., Tensor], cond: Condition, null: Condition, w: Weight) -> Denoise:
     """Classifier-free guidance with both branches in one call of the network, on a batch of 2B.
 
-    The same numbers as `extrapolate(bind(denoiser, **cond), bind(denoiser, **null), w)` up to rounding, faster where
-    a call has a fixed cost. Entries of `cond` have shape (B, …) or are a scalar, those of `null` the same or without B.
+    The same numbers as `extrapolate(bind(denoiser, **cond), bind(denoiser, **null), w)` up to rounding.
     """
-    require(cond.keys() == null.keys(), "null", sorted(null), f"the keys of cond, {sorted(cond)}")
-
-    def both_rows(with_y: Tensor, without: Tensor, x_t: Tensor) -> Tensor:
-        rows = with_y.expand(len(x_t)) if with_y.ndim == 0 else with_y
-        return torch.cat([rows, without.to(rows.device).expand_as(rows)]).to(x_t.device)
-
-    def guided(x_t: Tensor, t: Tensor) -> Tensor:
-        both = {k: both_rows(cond[k], null[k], x_t) for k in cond}
-        x0, x0_null = denoiser(torch.cat([x_t, x_t]), torch.cat([t, t]) if t.ndim else t, **both).chunk(2)
-        return x0 + _weight(w, x_t) * (x0 - x0_null)
-
-    return guided
+    return mix_conditions(denoiser, cond, (null, w))
 
 
 def _gradient(log_prob: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:

@@ -6,13 +6,15 @@ generator's own device and moved, so the same seed gives the same picture on a C
 """
 
 import contextlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import TypeVar
 
 import torch
-from torch import Generator, Tensor
+from torch import Generator, Tensor, nn
 
 from minidiff.validate import require
 
+M = TypeVar("M", bound=nn.Module)
 Randomness = Generator | Sequence[Generator] | None
 
 
@@ -51,6 +53,13 @@ def randn(
 def randn_like(x: Tensor, generator: Randomness) -> Tensor:
     """`randn` with the shape, dtype and device of `x`."""
     return randn(x.shape, generator, x.dtype, x.device)
+
+
+def initialised(build: Callable[[], M], seed: int) -> M:
+    """`build()` with its initial weights drawn from `seed`, leaving PyTorch's global generator as it was."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        return build()
 
 
 @contextlib.contextmanager

@@ -6,27 +6,22 @@ generator that is seeded by (seed, step); so step 1234 is the same whether the r
 interrupted, or is spread over several processes, and no generator state has to be saved.
 """
 
-import math
 import os
-import time
-from collections.abc import Callable, Iterator, Mapping
-from copy import deepcopy
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-import torch.distributed as dist
 from torch import Generator, Tensor, nn
-from torch.nn.parallel import DistributedDataParallel
-from tqdm.auto import tqdm
 
-from minidiff import checkpoints, times
-from minidiff.randomness import seeded_layers
-from minidiff.validate import describe, require
+from minidiff import times
+from minidiff.loop import EMA, Batch, Draw, Progress, Side, StepGenerator, loop, step_generator
+from minidiff.validate import integer, number, require
 
-Batch = dict[str, Tensor]
-Draw = Callable[[Generator], Batch]
+__all__ = [
+    "EMA", "Batch", "Draw", "Progress", "alternate", "chunked", "decayed", "diffuse", "draw_rows", "drop_condition",
+    "fit", "pick_device", "step_generator",
+]  # fmt: skip
 
 
 def pick_device() -> torch.device:
@@ -34,17 +29,6 @@ def pick_device() -> torch.device:
     if torch.cuda.is_available():
         return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
     return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
-
-
-def step_generator(seed: int, step: int) -> Generator:
-    """The generator of one training step: a fixed function of (seed, step).
-
-    PyTorch's CPU generator heeds the lower 32 bits of its seed only. So the upper half of `seed` has a multiplier of
-    its own; without it, seeds that are 2³² apart would train on the same draws.
-    """
-    upper, lower = divmod(seed, 2**32)
-    mixed = lower * 0x7F4A7C15 + upper * 0x85EBCA77 + step * 0x1CE4E5B9 + 0x133111EB
-    return Generator().manual_seed(mixed % 2**32)
 
 
 def draw_rows(data: Mapping[str, Tensor], batch_size: int) -> Draw:
@@ -90,66 +74,38 @@ def diffuse(
     return noisy
 
 
-class EMA:
-    """An exponential moving average of a module's parameters; its buffers are copied.
+def chunked(rows: Callable[[int], Draw], batch_size: int, chunk: int = 64) -> Draw:
+    """Draw `chunk` batches at a time and hand them out one by one, where one big draw is cheaper than many small ones.
 
-    The decay warms up as min(decay, (1 + k)/(10 + k)) at step k, so that early averages are not dominated by the start.
+    rows: n → a draw of n rows, such as `lambda n: draw_rows(data, n)`. Batch k is still a function of (seed, step): the
+    rows of steps c·chunk … (c + 1)·chunk − 1 come from a generator of their own, that of step −1 − c, which no step of
+    a run has. So a run that goes on in the middle of a chunk draws the whole chunk again and takes its part of it.
+    Use one `chunked` in a run; a second one would draw from the same generators.
+
+    Raises `ValueError` when called with a generator that is not of `step_generator`.
     """
+    batch_size, chunk = integer("batch_size", batch_size), integer("chunk", chunk)
+    draw, held = rows(batch_size * chunk), {}
 
-    def __init__(self, module: nn.Module, decay: float = 0.999):
-        require(0.0 <= decay < 1.0, "decay", decay, "a number in [0, 1)")
-        self.module, self.decay = deepcopy(module).eval().requires_grad_(False), decay
-        self._parameters, self._buffers = list(self.module.parameters()), list(self.module.buffers())
+    def one(generator: Generator) -> Batch:
+        fits = isinstance(generator, StepGenerator)
+        require(fits, "generator", type(generator).__name__, "one of step_generator(seed, step), as fit passes")
+        assert isinstance(generator, StepGenerator)
+        index, place = divmod(generator.step, chunk)
+        key = (generator.run_seed, index)
+        if key not in held:
+            held.clear()  # only the latest chunk is kept
+            held[key] = draw(step_generator(generator.run_seed, -1 - index))
+            sizes = {k: len(v) for k, v in held[key].items()}
+            require({*sizes.values()} == {batch_size * chunk}, "rows", sizes, f"draws of {batch_size * chunk} rows")
+        return {k: v[place * batch_size : (place + 1) * batch_size] for k, v in held[key].items()}
 
-    @torch.no_grad()
-    def update(self, module: nn.Module, step: int) -> None:
-        decay = min(self.decay, (1 + step) / (10 + step))
-        torch._foreach_lerp_(self._parameters, [p.detach() for p in module.parameters()], 1 - decay)  # pyright: ignore
-        for average, value in zip(self._buffers, module.buffers()):
-            average.copy_(value)
+    return one
 
 
 def decayed(step: int, steps: int, peak: float, warmup: int = 100) -> float:
     """Learning rate at `step` of `steps`: linear warm-up, flat, then linear to 0 over the second half."""
     return peak * min(1.0, (step + 1) / max(1, min(warmup, steps // 10))) * min(1.0, 2 * (1 - step / steps))
-
-
-@dataclass(frozen=True)
-class Progress:
-    """What `fit` yields after each step. `ema` is the averaged model, the one to sample from; step counts from 1."""
-
-    step: int
-    loss: float
-    lr: float
-    seconds: float
-    model: nn.Module
-    ema: Any
-
-
-class _LossModule(nn.Module):
-    """DistributedDataParallel hooks `forward`; our trainables expose `loss`."""
-
-    def __init__(self, model: nn.Module):
-        super().__init__()
-        self.model = model
-
-    def forward(self, batch: Batch) -> Tensor:
-        return self.model.loss(**batch)  # type: ignore[operator]
-
-
-def _world(device: torch.device) -> tuple[int, int]:
-    """(rank, number of processes); joins torchrun's group if there is one (NCCL on CUDA, else gloo)."""
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1 and not dist.is_initialized():
-        if device.type == "cuda":
-            torch.cuda.set_device(device)
-        dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
-    return (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
-
-
-def _shard(batch: Batch, rank: int, world: int, device: torch.device) -> Batch:
-    n = len(batch["x0"]) if "x0" in batch else len(next(iter(batch.values())))
-    require(n % world == 0, "batch", f"{n} rows", f"a multiple of the {world} processes")
-    return {k: v[rank * n // world : (rank + 1) * n // world].to(device) for k, v in batch.items()}
 
 
 def fit(
@@ -159,6 +115,7 @@ def fit(
     *,
     lr: float = 1e-3,
     optimizer: Callable[..., torch.optim.Optimizer] = torch.optim.AdamW,
+    groups: Callable[[nn.Module], Iterable[Any]] = nn.Module.parameters,
     lr_at: Callable[[int, int, float], float] = decayed,
     ema: float = 0.999,
     clip: float = 1.0,
@@ -169,77 +126,100 @@ def fit(
 ) -> Iterator[Progress]:
     """Train `model` on `steps` batches from `draw`; a generator that yields a `Progress` after every step.
 
-    lr, lr_at: peak rate and its course, lr_at(step, steps, lr). optimizer: called with (parameters, lr=lr). ema: decay
-    of the average. clip: largest gradient norm. seed: fixes data, times and noise of every step (not the initial
-    weights). bar: a progress bar with the loss and the time left.
+    lr, lr_at: peak rate and its course, lr_at(step, steps, lr). optimizer: called with (groups(model), lr=lr). groups:
+    the parameters to train, or parameter groups; a group with an lr of its own has that as its peak. ema: decay of the
+    average. clip: largest gradient norm, over all groups together but those with `"clip": False`. seed: fixes data,
+    times and noise of every step (not the initial weights). bar: a progress bar with the loss and the time left.
 
     path: a folder for `checkpoint.safetensors` (every `every` steps, at the end, and when the run is interrupted) and
     `log.csv`. If it already holds a checkpoint, training goes on from there and ends with bit-identical weights
     (same machine, same number of threads and processes); a finished run yields its end once more, with loss nan.
-    Under `torchrun` each process takes its share of every batch.
+    Under `torchrun` each process takes its share of every batch. Numbers may be Python's, NumPy's or 0-d tensors.
 
     Raises `ValueError` for unusable arguments, for a loss that is not finite (the last checkpoint stays), and for a
-    checkpoint that was made with another seed, steps, lr, ema, clip, kind of optimizer or model. Whether `draw` and
-    `lr_at` are the same is not looked at.
+    checkpoint that was made with another seed, steps, lr, ema, clip, model, kind of optimizer or settings of one, or
+    for an optimizer whose state cannot be kept. Whether `draw` and `lr_at` are the same is not looked at.
     """
-    require(
-        callable(getattr(model, "loss", None)),
-        "model",
-        type(model).__name__,
-        "a module with loss(**batch) -> (B,)",
-    )
-    require(isinstance(steps, int) and steps >= 1, "steps", steps, "a positive integer")
-    require(clip > 0 and every >= 1, "clip, every", (clip, every), "clip > 0 and every ≥ 1")
-    return _fit(model, draw, steps, lr, optimizer, lr_at, ema, clip, seed, path, every, bar)
+    recipe = _recipe(steps, lr, ema, clip, seed)
+    every = integer("every", every)
+    _require_callables(draw=draw, optimizer=optimizer, groups=groups, lr_at=lr_at)
+    _require_trainable("model", model, "loss(**batch) -> (B,)")
+
+    def start() -> Iterator[Progress]:
+        side = Side("model", model, optimizer, groups, recipe["lr"])
+        average = EMA(model, recipe["ema"])  # after DistributedDataParallel has given every process the same weights
+        recipe["optimizer"] = type(side.optimizer).__name__
+        course = lambda step, peak: lr_at(step, recipe["steps"], peak)
+        yield from loop(side, average, draw, course, recipe, path, every, bar)
+
+    return start()
 
 
-def _fit(model, draw, steps, lr, make_optimizer, lr_at, decay, clip, seed, path, every, bar) -> Iterator[Progress]:
-    device = next(model.parameters()).device
-    rank, world = _world(device)
-    net = _LossModule(model)
-    if world > 1:
-        net = DistributedDataParallel(net, device_ids=[device.index] if device.type == "cuda" else None)
-    ema = EMA(model, decay)  # after DistributedDataParallel has given every process the same weights
-    optimizer = make_optimizer(model.parameters(), lr=lr)
-    recipe = {"seed": seed, "steps": steps, "lr": lr, "ema": decay, "clip": clip, "optimizer": type(optimizer).__name__}
-    run = checkpoints.Run(path, model, ema.module, optimizer, recipe, writes=rank == 0)
-    first, seconds = run.resume()
-    began = time.monotonic() - seconds
-    if first == steps:
-        yield Progress(steps, float("nan"), 0.0, seconds, model, ema.module)
-        return
-    with tqdm(total=steps, initial=first, disable=not bar or rank > 0, leave=False) as progress, run:
-        for step in range(first, steps):
-            with checkpoints.uninterrupted():
-                loss = _step(model, net, optimizer, draw, lr_at(step, steps, lr), clip, seed, step, rank, world)
-                ema.update(model, step)
-                run.record(step + 1, loss, optimizer.param_groups[0]["lr"], time.monotonic() - began)
-                if (step + 1) % every == 0 or step + 1 == steps:
-                    run.save()
-            progress.update()
-            progress.set_postfix(loss=f"{loss:.4f}", refresh=False)
-            yield Progress(step + 1, loss, optimizer.param_groups[0]["lr"], time.monotonic() - began, model, ema.module)
+def alternate(
+    model: nn.Module,
+    adversary: nn.Module,
+    draw: Draw,
+    steps: int,
+    *,
+    lr: float = 1e-3,
+    adversary_lr: float = 1e-3,
+    optimizer: Callable[..., torch.optim.Optimizer] = torch.optim.AdamW,
+    adversary_optimizer: Callable[..., torch.optim.Optimizer] = torch.optim.AdamW,
+    groups: Callable[[nn.Module], Iterable[Any]] = nn.Module.parameters,
+    adversary_groups: Callable[[nn.Module], Iterable[Any]] = nn.Module.parameters,
+    lr_at: Callable[[int, int, float], float] = decayed,
+    start: int = 0,
+    ema: float = 0.999,
+    clip: float = 1.0,
+    seed: int = 0,
+    path: str | Path | None = None,
+    every: int = 500,
+    bar: bool = True,
+) -> Iterator[Progress]:
+    """Train `model` and its `adversary` in turn on the same batch: a generator and a discriminator (arXiv 1406.2661).
+
+    model: has `loss(adversary, **batch) -> (B,)`. adversary: has `loss(model, **batch) -> (B,)`; it is called after the
+    model's step. The parameters of the other one are frozen meanwhile: gradients go through it, not into it. start: the
+    step at which the adversary comes in; before, it stays as it is and the model's loss is called with None for it.
+
+    Everything else is as in `fit`, the average (`Progress.ema`) is the model's. Two networks must not share parameters.
+    """
+    recipe = _recipe(steps, lr, ema, clip, seed)
+    recipe |= {"adversary_lr": number("adversary_lr", adversary_lr, "a number ≥ 0", lambda v: 0 <= v < float("inf"))}
+    recipe |= {"start": integer("start", start, least=0)}
+    every = integer("every", every)
+    _require_callables(draw=draw, optimizer=optimizer, groups=groups, lr_at=lr_at)
+    _require_callables(adversary_optimizer=adversary_optimizer, adversary_groups=adversary_groups)
+    _require_trainable("model", model, "loss(adversary, **batch) -> (B,)")
+    _require_trainable("adversary", adversary, "loss(model, **batch) -> (B,)")
+    require(not {*model.parameters()} & {*adversary.parameters()}, "adversary", "parameters of model", "its own")
+
+    def begin() -> Iterator[Progress]:
+        one = Side("model", model, optimizer, groups, recipe["lr"])
+        two = Side("adversary", adversary, adversary_optimizer, adversary_groups, recipe["adversary_lr"])
+        recipe["optimizer"], recipe["adversary_optimizer"] = (type(side.optimizer).__name__ for side in (one, two))
+        course = lambda step, peak: lr_at(step, recipe["steps"], peak)
+        yield from loop(one, EMA(model, recipe["ema"]), draw, course, recipe, path, every, bar, two)
+
+    return begin()
 
 
-def _step(model, net, optimizer, draw, lr, clip, seed, step, rank, world) -> float:
-    """One optimizer step; returns the mean loss over the whole (global) batch."""
-    device = next(model.parameters()).device
-    for group in optimizer.param_groups:
-        group["lr"] = lr
-    generator = step_generator(seed, step)
-    batch = _shard(draw(generator), rank, world, device)
-    with seeded_layers(generator.initial_seed() + rank, device):  # dropout, too, is a function of (seed, step)
-        losses = net(batch)
-        require(losses.ndim == 1, "model.loss", describe(losses), "one value per picture, shape (B,)")
-        loss = losses.mean()
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-    mean = loss.detach().clone()
-    if world > 1:
-        dist.all_reduce(mean)
-        mean /= world
-    value = float(mean)
-    require(math.isfinite(value), "loss", f"{value} at step {step}", "a finite loss (try a smaller lr)")
-    nn.utils.clip_grad_norm_(model.parameters(), clip)
-    optimizer.step()
-    return value
+def _recipe(steps, lr, ema, clip, seed) -> dict[str, Any]:
+    """What a checkpoint has to agree on, as Python's own numbers."""
+    return {
+        "seed": integer("seed", seed, least=None),
+        "steps": integer("steps", steps),
+        "lr": number("lr", lr, "a number ≥ 0", lambda v: 0 <= v < float("inf")),
+        "ema": number("ema", ema, "a number in [0, 1)", lambda v: 0 <= v < 1),
+        "clip": number("clip", clip, "a number > 0", lambda v: v > 0),
+    }
+
+
+def _require_trainable(name: str, module: nn.Module, signature: str) -> None:
+    require(callable(getattr(module, "loss", None)), name, type(module).__name__, f"a module with {signature}")
+    require(any(True for _ in module.parameters()), name, type(module).__name__, "a module with parameters")
+
+
+def _require_callables(**given: object) -> None:
+    for name, value in given.items():
+        require(callable(value), name, type(value).__name__, "a callable")

@@ -1,6 +1,8 @@
 """Checks of public arguments: one sentence that names the argument, what came, and what was expected."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from numbers import Integral, Real
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -17,6 +19,27 @@ def describe(value: object) -> str:
     if isinstance(value, Tensor):
         return f"{str(value.dtype).removeprefix('torch.')} tensor of shape {tuple(value.shape)}"
     return f"{type(value).__name__} {value!r}"
+
+
+def _plain(value: Any) -> Any:
+    """A number of NumPy or a 0-d tensor as Python's own; anything else as it is."""
+    return value.item() if getattr(value, "ndim", None) == 0 and hasattr(value, "item") else value
+
+
+def number(argument: str, value: object, expected: str, ok: Callable[[float], bool]) -> float:
+    """`value`, a real number of Python, NumPy or a 0-d tensor for which `ok` holds, as a Python float."""
+    plain = _plain(value)
+    fits = isinstance(plain, Real) and not isinstance(plain, bool) and ok(float(plain))
+    require(fits, argument, describe(value), expected)
+    return float(plain)
+
+
+def integer(argument: str, value: object, least: int | None = 1) -> int:
+    """`value`, an integer ≥ `least` of Python, NumPy or a 0-d tensor, as a Python int."""
+    plain = _plain(value)
+    fits = isinstance(plain, Integral) and not isinstance(plain, bool) and (least is None or int(plain) >= least)
+    require(fits, argument, describe(value), "an integer" + ("" if least is None else f" ≥ {least}"))
+    return int(plain)
 
 
 def require_floating(argument: str, value: object, finite: bool = False, min_dim: int = 0) -> None:
@@ -39,14 +62,18 @@ def require_like(argument: str, value: object, other: Tensor, other_name: str) -
     require(same, argument, f"{describe(value)} on {value.device}", expected)
 
 
-def require_time(t: object, batch: int | None = None, argument: str = "t") -> None:
+def require_time(t: object, batch: int | None = None, argument: str = "t", map_of: Tensor | None = None) -> None:
     """Times are floating-point tensors in [0, 1]; with `batch`, they must be a scalar or have shape (batch,).
+
+    With `map_of` (B, C, …) they may also be a map of times: (B, 1, …) with as many axes, that broadcasts over it.
 
     The range is read only where that costs nothing (on the CPU): on a GPU it would make the host wait.
     """
     require_floating(argument, t)
     assert isinstance(t, Tensor)
-    if batch is not None:
+    is_map = map_of is not None and t.ndim == map_of.ndim > 1 and t.shape[:2] == (map_of.shape[0], 1)
+    is_map = is_map and all(n in (1, m) for n, m in zip(t.shape[2:], map_of.shape[2:]))  # type: ignore[union-attr]
+    if batch is not None and not is_map:
         require(t.ndim == 0 or tuple(t.shape) == (batch,), argument, describe(t), f"a scalar or shape ({batch},)")
     if t.device.type == "cpu" and t.numel():
         lo, hi = float(t.detach().min()), float(t.detach().max())

@@ -1,7 +1,8 @@
-"""Shipped weights: safetensors in half precision, and a manifest that says where each file came from.
+"""Shipped weights: of each model X, three files that stand together.
 
-`assets/weights/manifest.json` maps a name to its file's SHA-256 and size, and to the command, steps, seconds, hardware,
-seed and scores of the training run that made it.
+X.safetensors   the weights in half precision
+X.csv           the training curve
+X.json          the record: SHA-256 and size of the file; command, steps, seconds, hardware, seed, scores of the run
 """
 
 import csv
@@ -21,50 +22,52 @@ from minidiff.validate import require
 FOLDER = Path(__file__).parent / "assets" / "weights"
 
 
-def manifest(folder: Path = FOLDER) -> dict[str, dict[str, Any]]:
-    """{name: {"sha256", "bytes", "command", "steps", "seconds", "hardware", "seed", "scores", …}} of `folder`."""
-    path = folder / "manifest.json"
-    return json.loads(path.read_text()) if path.exists() else {}
+def shipped_names(folder: Path = FOLDER) -> list[str]:
+    """The models of `folder`, sorted: those that have a record."""
+    return sorted(path.stem for path in folder.glob("*.json"))
+
+
+def record(name: str, folder: Path = FOLDER) -> dict[str, Any]:
+    """{"sha256", "bytes", "command", "steps", "seconds", "hardware", "seed", "scores", …} of one model.
+
+    `ValueError` if the name is unknown, or its record is cut off.
+    """
+    known = shipped_names(folder)
+    near = get_close_matches(name, known, n=3)
+    expected = f"one of {known}" + (f"; did you mean {near[0]!r}?" if near else "")
+    require(name in known, "name", repr(name), expected)
+    path = folder / f"{name}.json"
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"name: got {name!r}, whose record {path} is cut off or not JSON ({error})") from error
 
 
 def save_weights(name: str, model: nn.Module, facts: Mapping[str, Any], folder: Path = FOLDER) -> Path:
-    """Write `model` as fp16 to `folder`/name.safetensors and enter it in the manifest with `facts` (JSON values)."""
+    """Write `model` as fp16 to `folder`/name.safetensors, and its record with `facts` (JSON values) beside it."""
     tensors = {k: v.to(torch.float16) if v.is_floating_point() else v for k, v in model.state_dict().items()}
     path = folder / f"{name}.safetensors"
     save_tensors(path, tensors, {"name": name})
-    entries = manifest(folder)
-    entries[name] = {"sha256": _sha256(path), "bytes": path.stat().st_size, **facts}
-    text = json.dumps(dict(sorted(entries.items())), indent=2, ensure_ascii=False) + "\n"
-    write_whole(folder / "manifest.json", lambda temporary: (temporary.write_text(text), None)[1])
+    entry = {"sha256": _sha256(path), "bytes": path.stat().st_size, **facts}
+    text = json.dumps(entry, indent=2, ensure_ascii=False) + "\n"
+    write_whole(folder / f"{name}.json", lambda temporary: (temporary.write_text(text, encoding="utf-8"), None)[1])
     return path
 
 
 def load_weights(name: str, folder: Path = FOLDER) -> dict[str, Tensor]:
     """The state dict of shipped weights in float32, ready for `model.load_state_dict`.
 
-    `ValueError` if the name is unknown, or the file is missing, cut off, or not the one the manifest vouches for.
+    `ValueError` if the name is unknown, or the file is missing, cut off, or not the one its record vouches for.
     """
-    entries = manifest(folder)
-    near = get_close_matches(name, entries, n=3)
-    require(
-        name in entries,
-        "name",
-        repr(name),
-        f"one of {sorted(entries)}" + (f"; did you mean {near[0]!r}?" if near else ""),
-    )
-    path = folder / f"{name}.safetensors"
-    require(
-        path.exists(),
-        "name",
-        f"{name!r}, whose file {path} is missing",
-        "the file that came with the repository",
-    )
-    found, wanted = _sha256(path), entries[name]["sha256"]
+    wanted, path = record(name, folder)["sha256"], folder / f"{name}.safetensors"
+    missing = f"{name!r}, whose file {path} is missing"
+    require(path.exists(), "name", missing, "the file that came with the repository")
+    found = _sha256(path)
     require(
         found == wanted,
         "name",
         f"{name!r} with SHA-256 {found[:12]}…",
-        f"{wanted[:12]}…, the manifest's: the file was changed or cut off",
+        f"{wanted[:12]}…, its record's: the file was changed or cut off",
     )
     tensors, _ = load_tensors(path)
     return {k: v.float() if v.is_floating_point() else v for k, v in tensors.items()}
@@ -72,13 +75,13 @@ def load_weights(name: str, folder: Path = FOLDER) -> dict[str, Tensor]:
 
 def save_curve(name: str, log: Path, folder: Path = FOLDER, rows: int = 200) -> Path:
     """Thin a run's `log.csv` to `rows` averages of the loss and keep it beside the weights as `name`.csv."""
-    with log.open(newline="") as file:
+    with log.open(newline="", encoding="utf-8") as file:
         points = [(int(row["step"]), float(row["loss"])) for row in csv.DictReader(file)]
     size = max(1, -(-len(points) // rows))
     bins = [points[i : i + size] for i in range(0, len(points), size)]
     lines = ["step,loss", *(f"{b[-1][0]},{sum(loss for _, loss in b) / len(b):.5f}" for b in bins)]
     path = folder / f"{name}.csv"
-    write_whole(path, lambda temporary: (temporary.write_text("\n".join(lines) + "\n"), None)[1])
+    write_whole(path, lambda temporary: (temporary.write_text("\n".join(lines) + "\n", encoding="utf-8"), None)[1])
     return path
 
 
@@ -86,7 +89,7 @@ def curve(name: str, folder: Path = FOLDER) -> tuple[list[int], list[float]]:
     """The recorded training curve of shipped weights: steps, and the mean loss since the step before."""
     path = folder / f"{name}.csv"
     require(path.exists(), "name", repr(name), f"one of {sorted(found.stem for found in folder.glob('*.csv'))}")
-    with path.open(newline="") as file:
+    with path.open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     return [int(row["step"]) for row in rows], [float(row["loss"]) for row in rows]
 

@@ -137,7 +137,7 @@ assert width(insisted) < width(asked) / 2
 # %%
 from minidiff.systems import fashion
 
-garments, judge = fashion.denoiser(), fashion.judge()
+garments, judge = fashion.DENOISER.load(), fashion.JUDGE.load()
 strengths, labels = (-1.0, 0.0, 3.0), range(10)
 sheets = {w: fashion.pictures(labels, w, per_class=1, model=garments) for w in strengths}
 

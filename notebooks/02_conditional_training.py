@@ -22,6 +22,7 @@ from sklearn.svm import SVC
 
 from minidiff import show, times
 from minidiff.backbones.mlp import MLP
+from minidiff.conditioning import Conditioned, Labels
 from minidiff.backbones.unet import UNet
 from minidiff.data.mixtures import ring, three_modes
 from minidiff.data.real import FASHION_NAMES, digits, fashion_mnist
@@ -34,9 +35,9 @@ from minidiff.samplers import ddim, ddpm, dpmpp_2m, euler, heun, sample
 from minidiff.schedules import DDPM, Cosine, Linear
 from minidiff.shapes import expand_like
 from minidiff.systems import fashion
-from minidiff.systems.train import initialised
+from minidiff.randomness import initialised
 from minidiff.training import diffuse, draw_rows, fit, pick_device
-from minidiff.weights import curve, manifest
+from minidiff.weights import curve, record
 
 float64, device = torch.float64, pick_device()
 results = {}  # the numbers of the closing table
@@ -227,7 +228,7 @@ def train(build, draw, steps: int, **options):
 
 
 no_label = {"y": torch.tensor(world.n_classes)}
-build_mlp = lambda: Denoiser(MLP(2, world.n_classes, width=64), schedule, V)
+build_mlp = lambda: Denoiser(Conditioned(Labels(world.n_classes, 64), MLP(2, width=64)), schedule, V)
 noisy_points = diffuse(world.draw(512), times.uniform, drop=0.15, null=no_label)
 learned, losses = train(build_mlp, noisy_points, 2200, lr=4e-3, ema=0.995)
 
@@ -454,7 +455,9 @@ real, unseen = digits(), digits(train=False)
 judge = SVC().fit(real["x0"].flatten(1), real["y"])
 judged = lambda x: torch.from_numpy(judge.predict(x.cpu().clamp(-1, 1).flatten(1).numpy()))
 human = float((judged(unseen["x0"]) == unseen["y"]).double().mean())
-build_unet = lambda: Denoiser(UNet(1, widths=(64,), depth=1, n_classes=10, patch=2, embedding=96), Linear(), VELOCITY)
+build_unet = lambda: Denoiser(
+    Conditioned(Labels(10, 96), UNet(1, widths=(64,), depth=1, patch=2, embedding=96)), Linear(), VELOCITY
+)
 noisy_digits = diffuse(draw_rows(real, 64), times.uniform, drop=0.1, null={"y": torch.tensor(10)})
 writer, losses = train(build_unet, noisy_digits, 350, lr=4e-3, ema=0.98)
 print(f"the judge reads {human:.1%} of real digits it has never seen; the loss ended at {sum(losses[-50:]) / 50:.3f}")
@@ -509,11 +512,11 @@ explorer = show.explore(
 # ## 10. Fashion-MNIST from shipped weights
 #
 # The same code, longer: a U-Net of 1.1 million weights, trained on the 60,000 real pictures of Fashion-MNIST by the
-# command below. Its file is listed in a manifest with its hash, the command, the curve and the scores.
+# command below. A record beside its file holds the hash, the command and the scores.
 # **Expect** ten kinds of clothing, unselected: the first ten seeds of each class. The judge is a CNN, trained apart.
 
 # %%
-entry, (steps, losses) = manifest()["fashion-denoiser"], curve("fashion-denoiser")
+entry, (steps, losses) = record("fashion-denoiser"), curve("fashion-denoiser")
 for key in ("command", "steps", "seconds", "hardware", "parameters", "bytes", "scores"):
     print(f"{key:<11} {entry[key]}")
 figure, ax = plt.subplots(figsize=(5.6, 2.6))
@@ -526,7 +529,7 @@ ax.set(
 plt.show()
 
 # %%
-tailor, critic = fashion.denoiser().to(device), fashion.judge().to(device)
+tailor, critic = fashion.DENOISER.load().to(device), fashion.JUDGE.load().to(device)
 labels = torch.arange(10).repeat_interleave(10)
 clothes = fashion.pictures(range(10), w=0.0, per_class=10, steps=12, model=tailor)
 share = float((critic.predict(clothes).cpu() == labels).double().mean())

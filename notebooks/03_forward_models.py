@@ -34,7 +34,7 @@ from minidiff.randomness import randn, seeded
 from minidiff.samplers import ddpm, sample
 from minidiff.schedules import Linear
 from minidiff.show.painter import paint
-from minidiff.systems import scenes
+from minidiff.systems import scenes_captioner, scenes_unconditional
 from minidiff.editing import gaussian_sdedit, sdedit
 from minidiff.training import pick_device
 
@@ -156,7 +156,7 @@ assert rows["projection"][0] > 0.15
 # every object, exactly. It is the judge, and is told nothing of the measurement.
 
 # %%
-model, judge_noise = scenes.unconditional().to(device), 0.1
+model, judge_noise = scenes_unconditional.MODEL.load().to(device), 0.1
 
 
 def fingerprint() -> str:
@@ -186,7 +186,7 @@ assert readable > 0.95
 # shape and colour were held out. Each row below: the truth, what was measured, naive projection, DPS.
 
 # %%
-truth = place(scenes.WORLD.prompts(64, 7, "test"), 8)
+truth = place(scenes_unconditional.WORLD.prompts(64, 7, "test"), 8)
 x0 = render(truth).to(device)
 kept = torch.rand(16, 16, generator=seeded(3)) < 0.25
 problems = {
@@ -373,11 +373,11 @@ painter = paint(from_strokes, palette, start, show.Slider(0.1, 1.0, 0.05, start=
 # (BLIP, arXiv 2201.12086, is a large model of this kind). The diffusion network has no text input at all.
 
 # %%
-captioner = scenes.captioner().to(device)
-prompts = scenes.WORLD.prompts(64, 11, "test")
-tokens = scenes.tokens(captions(prompts))
+captioner = scenes_captioner.MODEL.load().to(device)
+prompts = scenes_unconditional.WORLD.prompts(64, 11, "test")
+tokens = scenes_captioner.tokens(captions(prompts))
 x_t, t = schedule.add_noise(x0[:4], randn((4, 3, 16, 16), seeded(5), device=device), level(0.3)), level(0.3)
-written = scenes.tokenizer().decode(captioner.write(x_t, t).cpu())
+written = scenes_captioner.tokenizer().decode(captioner.write(x_t, t).cpu())
 show.grid(x_t, columns=4, scale=1.2, title="What the captioner reads in noisy pictures (t = 0.3):")
 plt.show()
 print("\n".join(f"{a:45s} (true: {', '.join(b)})" for a, b in zip(written, names(truth))))
@@ -393,7 +393,7 @@ except ValueError as error:
 
 # %%
 # On the CPU: not every accelerator has float64.
-double, at = scenes.captioner().double(), x_t[:1].cpu().double()
+double, at = scenes_captioner.MODEL.load().double(), x_t[:1].cpu().double()
 log_p = lambda x: double.log_prob(x, t, tokens[:1])
 leaf = at.clone().requires_grad_()
 gradient = torch.autograd.grad(log_p(leaf).sum(), leaf)[0]
@@ -412,7 +412,7 @@ assert abs(slope / words - difference) > 0.1 * abs(difference)
 
 # %%
 def obey(texts: list[str], w: float) -> Tensor:
-    asked = scenes.tokens(texts)
+    asked = scenes_captioner.tokens(texts)
     return draw(classifier(bind(model), lambda x, t: captioner.log_prob(x, t, asked), schedule, w), len(texts))
 
 

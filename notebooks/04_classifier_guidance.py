@@ -36,9 +36,9 @@ from minidiff.randomness import randn, seeded
 from minidiff.samplers import ddim, ddpm, dpmpp_2m, sample
 from minidiff.schedules import DDPM, Linear
 from minidiff.systems import fashion
-from minidiff.systems.train import initialised
+from minidiff.randomness import initialised
 from minidiff.training import diffuse, fit, pick_device
-from minidiff.weights import manifest
+from minidiff.weights import record
 
 float64, device = torch.float64, pick_device()
 exact_device = device if device.type != "mps" else torch.device("cpu")  # Apple's GPUs have no float64
@@ -451,11 +451,14 @@ assert far["clean only"] > 5 * far["noise-aware"]
 # The boot is a sample of the denoiser.
 
 # %%
-denoiser, judge = fashion.denoiser().to(device), fashion.judge().to(device)
-guide = {"noise-aware": fashion.noisy_classifier().to(device), "clean only": fashion.clean_classifier().to(device)}
+denoiser, judge = fashion.DENOISER.load().to(device), fashion.JUDGE.load().to(device)
+guide = {
+    "noise-aware": fashion.NOISY_CLASSIFIER.load().to(device),
+    "clean only": fashion.CLEAN_CLASSIFIER.load().to(device),
+}
 boot = fashion.pictures([9], w=1.0, per_class=1, seed=3, model=denoiser)
 noise = randn(boot.shape, seeded(0), device=device)
-named = [manifest()[f"fashion-{kind}-classifier"]["scores"] for kind in ("noisy", "clean")]
+named = [record(f"fashion-{kind}-classifier")["scores"] for kind in ("noisy", "clean")]
 figure, axes = show.panels(1, 5, size=(1.9, 2.2))
 for ax, t in zip(axes, (0.0, 0.3, 0.5, 0.7, 0.9)):
     share = [scores[f"test accuracy at t={t}"] for scores in named]

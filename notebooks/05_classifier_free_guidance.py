@@ -134,15 +134,18 @@ assert float((guided.clamp(-1, 1) - clipped).abs().max()) > 0.1
 
 # %%
 from minidiff.backbones.mlp import MLP
+from minidiff.conditioning import Conditioned, Labels
 from minidiff.denoiser import Denoiser
 from minidiff.predictions import VELOCITY
-from minidiff.systems.train import initialised
+from minidiff.randomness import initialised
 from minidiff.training import diffuse, fit
 
 
 def trained(drop: float, keep: tuple[int, ...] = ()) -> tuple[Denoiser, dict[int, Denoiser]]:
     """The averaged network after 1,500 steps, and copies of it at the steps in `keep`."""
-    network = initialised(lambda: Denoiser(MLP(2, n_classes=2, width=64), schedule, VELOCITY), seed=0).to(device)
+    network = initialised(
+        lambda: Denoiser(Conditioned(Labels(2, 64), MLP(2, width=64)), schedule, VELOCITY), seed=0
+    ).to(device)
     draw = diffuse(world.draw(512), drop=drop, null={"y": torch.tensor(2)})
     early = {}
     for progress in fit(network, draw, steps=1500, lr=3e-3, ema=0.99, bar=False):
@@ -376,7 +379,7 @@ explorer = show.explore(
 # %%
 from minidiff.systems import fashion
 
-denoiser, judge = fashion.denoiser().to(device), fashion.judge().to(device)
+denoiser, judge = fashion.DENOISER.load().to(device), fashion.JUDGE.load().to(device)
 wanted = torch.arange(10).repeat_interleave(2)  # two pictures per class; the grid shows the first
 rows, live = [], {}
 for w in strengths:

@@ -28,7 +28,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from minidiff import show
-from minidiff.data import emoji as real
+from minidiff.data import emoji
 from minidiff.data.captions import captions
 from minidiff.data.prompts import Group, Prompt, World, minimal_pairs, place
 from minidiff.data.scenes import COLOURS, SHAPES, render
@@ -38,9 +38,11 @@ from minidiff.judges.scenes import parse
 from minidiff.judges.scorecard import shows
 from minidiff.randomness import seeded
 from minidiff.retrieval import Index, auc, hide_duplicates, match_scores, near_duplicates
-from minidiff.systems import clip, clip_emoji
-from minidiff.systems.clip_recipes import colour_captions, shape_captions, singles, zero_shot
-from minidiff.systems.train import initialised
+from minidiff.judges.ranking import recall_at
+from minidiff.encoders.tokenizer import trimmed
+from minidiff.systems import clip_emoji, clip_german, clip_scenes
+from minidiff.systems.clip_scenes import colour_captions, shape_captions, singles, zero_shot
+from minidiff.randomness import initialised
 from minidiff.data.web import collect
 from minidiff.training import fit, pick_device
 
@@ -56,8 +58,8 @@ results = {}  # the numbers of the closing table
 # vectors is the similarity. **Expect** nothing of two towers that were never trained, and a bright diagonal of those that were.
 
 # %%
-model = clip.scenes().to(device)
-untrained = initialised(clip.build_scenes, seed=0).to(device)
+model = clip_scenes.MODEL.load().to(device)
+untrained = initialised(clip_scenes.build, seed=0).to(device)
 
 
 def look(prompts: list[Prompt], seed: int = 0, model: CLIP = model) -> Tensor:
@@ -67,10 +69,10 @@ def look(prompts: list[Prompt], seed: int = 0, model: CLIP = model) -> Tensor:
 
 def read(texts: list[str], model: CLIP = model) -> Tensor:
     """Unit vectors (B, 64) of captions."""
-    return model.encode_text(clip.tokens(texts).to(device)).cpu()
+    return model.encode_text(clip_scenes.tokens(texts).to(device)).cpu()
 
 
-prompts = clip.held_out(8, seed=4)  # contents that were never trained on
+prompts = clip_scenes.held_out(8, seed=4)  # contents that were never trained on
 
 # %%
 figure, axes = show.panels(1, 3, size=(3.2, 3.9), width_ratios=[0.35, 1, 1])
@@ -100,7 +102,7 @@ assert right == 8
 # right pairs, bad for wrong ones. Predict where the minimum is, and where training, which learns $s$ too, left it.
 
 # %%
-prompts = clip.held_out(50, seed=0)
+prompts = clip_scenes.held_out(50, seed=0)
 images, texts = look(prompts), read(captions(prompts))
 wrong = texts[torch.randperm(50, generator=seeded(0))]
 table = 7.0 * images @ texts.T
@@ -140,13 +142,13 @@ small = World(kinds=SHAPES[:3], colours=COLOURS[:4], families=("one",))
 
 
 def build_small() -> CLIP:
-    text = TextTower(len(clip.tokenizer()), 77, dim=48, depth=1, heads=4, out=32)
+    text = TextTower(len(clip_scenes.tokenizer()), 77, dim=48, depth=1, heads=4, out=32)
     return CLIP(text, ImageTower(3, side=16, patch=4, dim=48, depth=2, heads=4, out=32))
 
 
 def draw_small(generator: torch.Generator) -> dict[str, Tensor]:
     prompts = small.prompts(32, generator)
-    return {"x0": render(place(prompts, generator)), "tokens": clip.tokens(captions(prompts))}
+    return {"x0": render(place(prompts, generator)), "tokens": clip_scenes.tokens(captions(prompts))}
 
 
 def lowest(tokens: Tensor) -> float:
@@ -187,9 +189,9 @@ assert floor - 1e-3 < reached < floor + 0.15
 
 # %%
 def recall_at_1(model: CLIP, seed: int, shuffled: bool = False) -> float:
-    prompts = clip.held_out(50, seed)
+    prompts = clip_scenes.held_out(50, seed)
     table = look(prompts, seed, model) @ read(captions(prompts), model).T
-    return clip.recall_at(table[torch.randperm(50, generator=seeded(seed))] if shuffled else table)
+    return recall_at(table[torch.randperm(50, generator=seeded(seed))] if shuffled else table)
 
 
 recalls = {"trained": [recall_at_1(model, seed) for seed in (100, 101, 102)]}
@@ -207,8 +209,8 @@ assert max(recalls["shuffled"] + recalls["untrained"]) <= 0.14
 # after is *not there*. Two long captions that differ only at their end get the very same vector.
 
 # %%
-tokens = clip.tokenizer().encode(["a red circle left of a blue star"]).to(device)
-trimmed = clip.trimmed(tokens)
+tokens = clip_scenes.tokenizer().encode(["a red circle left of a blue star"]).to(device)
+trimmed = trimmed(tokens)
 gap = float((model.text(tokens) - model.text(trimmed)).abs().max())
 print(f"{trimmed.shape[1]} tokens or padded to {tokens.shape[1]}: largest difference {gap:.1e}")
 assert tokens[0, trimmed.shape[1] - 1] == END
@@ -420,7 +422,7 @@ assert len(shielded) == 10
 def search_page(query: str, copies: str, only_safe: bool) -> plt.Figure:
     (row,) = index.search(read([query]), k=60, safe_only=only_safe)
     row = (hide_duplicates(row, groups) if copies == "hidden" else row)[:16]
-    unknown = [word for word in query.lower().replace(",", "").split() if word not in clip.tokenizer().ids]
+    unknown = [word for word in query.lower().replace(",", "").split() if word not in clip_scenes.tokenizer().ids]
     figure, axes = plt.subplots(2, 8, figsize=(9.2, 3.0))
     for ax, hit in zip(axes.flat, row):
         show.grid(web.pictures[hit.index][None], columns=1, ax=ax)
@@ -443,21 +445,21 @@ explorer = show.explore(
 # *English* tower, where nearly every word is unknown, to find next to nothing.
 
 # %%
-german = clip.german().to(device)
+german = clip_german.MODEL.load().to(device)
 
 
 def lies(texts: list[str]) -> Tensor:
-    return german.encode_text(clip.german_tokens(texts).to(device)).cpu()
+    return german.encode_text(clip_german.german_tokens(texts).to(device)).cpu()
 
 
 sums = Counter()
 for seed in (200, 201, 202):
-    prompts = clip.held_out(50, seed)
+    prompts = clip_scenes.held_out(50, seed)
     seen, translated = look(prompts, seed), captions(prompts, "german")
     for name, vectors in (
         ("English", read(captions(prompts))), ("German", lies(translated)), ("German words, English tower", read(translated)),
     ):  # fmt: skip
-        sums[name] += clip.recall_at(vectors @ seen.T) / 3
+        sums[name] += recall_at(vectors @ seen.T) / 3
         results[f"R@1 of 50 by {name}"] = f"{sums[name]:.3f}"
 print(dict(sums), "|", captions([prompts[0]], "german")[0], "=", captions([prompts[0]])[0])
 assert sums["German"] > sums["English"] - 0.05
@@ -475,14 +477,14 @@ assert sums["German words, English tower"] < 0.3
 # **Predict** how far 2,700 pictures carry.
 
 # %%
-drawn = clip_emoji.emoji().to(device)
-atlas, (train, test) = real.load(), real.split()
+drawn = clip_emoji.MODEL.load().to(device)
+atlas, (train, test) = emoji.load(), emoji.split()
 names = [atlas.names[i] for i in test.tolist()]
 told = [clip_emoji.told(i) for i in test.tolist()]
-vectors = {style: drawn.encode_image(real.pictures(style)[test].to(device)).cpu() for style in real.STYLES}
+vectors = {style: drawn.encode_image(emoji.pictures(style)[test].to(device)).cpu() for style in emoji.STYLES}
 say = lambda texts: drawn.encode_text(clip_emoji.emoji_tokens(texts).to(device)).cpu()
 tables = {}
-for style in real.STYLES:
+for style in emoji.STYLES:
     tables[f"names → {style}"] = say(names) @ vectors[style].T
     tables[f"names and keywords → {style}"] = say(told) @ vectors[style].T
     tables[f"bag of words, names → {style}"] = clip_emoji.baseline_table(style, names, test, train)
@@ -492,15 +494,15 @@ tables["chance"] = torch.rand(len(test), len(test), generator=seeded(0))
 known = train[torch.randperm(len(train), generator=seeded(1))[: len(test)]]  # as many, but trained on
 tables["trained concepts, names → fluent"] = (
     say([atlas.names[i] for i in known.tolist()])
-    @ drawn.encode_image(real.pictures("fluent")[known].to(device)).cpu().T
+    @ drawn.encode_image(emoji.pictures("fluent")[known].to(device)).cpu().T
 )
 for name, table in tables.items():
-    results[f"real, {name}: R@1, 5, 10"] = ", ".join(f"{clip.recall_at(table, k):.2f}" for k in (1, 5, 10))
+    results[f"real, {name}: R@1, 5, 10"] = ", ".join(f"{recall_at(table, k):.2f}" for k in (1, 5, 10))
     print(f"{name:45}", results[f"real, {name}: R@1, 5, 10"])
 
-assert min(clip.recall_at(tables[f"names → {style}"], 10) for style in real.STYLES) > 3 * 10 / len(test)
-assert clip.recall_at(tables["Fluent picture → Noto picture"], 5) > 0.4
-assert clip.recall_at(tables["trained concepts, names → fluent"], 10) > 0.6
+assert min(recall_at(tables[f"names → {style}"], 10) for style in emoji.STYLES) > 3 * 10 / len(test)
+assert recall_at(tables["Fluent picture → Noto picture"], 5) > 0.4
+assert recall_at(tables["trained concepts, names → fluent"], 10) > 0.6
 
 # %% [markdown]
 # Read it soberly. A third of the unseen names are among the first ten, four times chance. But the bag of words, which knows
@@ -512,10 +514,10 @@ assert clip.recall_at(tables["trained concepts, names → fluent"], 10) > 0.6
 # %%
 ks = range(1, len(test) + 1)
 figure, axes = show.panels(1, 2, size=(4.0, 3.2), sharey=True)
-for ax, style in zip(axes, real.STYLES):
+for ax, style in zip(axes, emoji.STYLES):
     for name, color in (("names", show.style.BLUE), ("names and keywords", show.style.ORANGE)):
         for kind, line in (("", "-"), ("bag of words, ", ":")):
-            curve = [clip.recall_at(tables[f"{kind}{name} → {style}"], k) for k in ks]
+            curve = [recall_at(tables[f"{kind}{name} → {style}"], k) for k in ks]
             ax.plot(ks, curve, line, color=color, label=f"{kind}{name}")
     ax.plot(ks, [k / len(test) for k in ks], color="black", linestyle="--", linewidth=1, label="chance")
     ax.set(xlabel="pictures looked at, of 123", xscale="log", title=f"{style}: ahead of a bag of words on names")
@@ -527,7 +529,7 @@ plt.show()
 best = tables["names and keywords → fluent"].argsort(1, descending=True)
 rank = (tables["names and keywords → fluent"] >= tables["names and keywords → fluent"].diagonal()[:, None]).sum(1)
 chosen = torch.randperm(len(test), generator=seeded(3))[:8].tolist()  # not selected
-sheet = torch.stack([real.pictures("fluent")[test[j]] for i in chosen for j in [i, *best[i, :6].tolist()]])
+sheet = torch.stack([emoji.pictures("fluent")[test[j]] for i in chosen for j in [i, *best[i, :6].tolist()]])
 ax = show.grid(sheet, columns=7, rows=[f"{names[i]} (place {rank[i]})" for i in chosen], scale=0.8)
 ax.set_xticks([17, *(17 + 34 * i for i in range(1, 7))], ["right", "1st", "2nd", "3rd", "4th", "5th", "6th"])
 ax.set_title("Unseen concepts, drawn at random: faces find faces, little else fits")
@@ -573,13 +575,13 @@ if hf:
 
         wanted = ["config.json", "preprocessor_config.json", "model.safetensors", "vocab.json", "merges.txt"]
         folder = Path(snapshot_download("openai/clip-vit-base-patch32", allow_patterns=wanted))
-    openai, words = CLIP.from_folder(folder).to(device), ClipTokenizer.from_folder(folder)
-    large = F.interpolate(real.pictures("fluent", 64)[test], openai.image.side, mode="bicubic").clamp(-1, 1)
+    from minidiff.encoders.clip_folder import read_clip
+
+    openai, words = read_clip(folder).to(device), ClipTokenizer.from_folder(folder)
+    large = F.interpolate(emoji.pictures("fluent", 64)[test], openai.image.side, mode="bicubic").clamp(-1, 1)
     says = openai.encode_text(words.encode([f"an icon of a {name}" for name in names]).to(device))
     table = (says @ openai.encode_image(large.to(device)).T).cpu()
-    results["OpenAI's CLIP, names → fluent: R@1, 5, 10"] = ", ".join(
-        f"{clip.recall_at(table, k):.2f}" for k in (1, 5, 10)
-    )
+    results["OpenAI's CLIP, names → fluent: R@1, 5, 10"] = ", ".join(f"{recall_at(table, k):.2f}" for k in (1, 5, 10))
 print("HF =", hf or "not set: nothing fetched")
 
 # %% [markdown]

@@ -30,7 +30,7 @@ from minidiff.judges.scorecard import matches
 from minidiff.randomness import randn, seeded
 from minidiff.samplers import ddim, sample
 from minidiff.schedules import Linear, Schedule
-from minidiff.systems import scenes
+from minidiff.systems import scenes_captioner, scenes_unconditional
 
 float64, straight = torch.float64, Linear()
 prior_mean = torch.zeros(2, dtype=float64)
@@ -376,7 +376,7 @@ plt.show()
 shapes = Prompt((Group("circle", "red"), Group("square", "blue")), "left of")
 clean = render(place([shapes] * 8, 0), 16)
 strokes = F.interpolate(F.avg_pool2d(clean, 4), scale_factor=4)
-prior, rows, misfits = bind(scenes.unconditional()), {"picture": clean, "strokes": strokes}, []
+prior, rows, misfits = bind(scenes_unconditional.MODEL.load()), {"picture": clean, "strokes": strokes}, []
 for t0 in (0.2, 0.6, 0.95):
     rows[f"t0 = {t0}"] = x = edited(prior, strokes, t0, steps=40, seed=0)
     misfits.append(float((F.avg_pool2d(x - strokes, 4) ** 2).mean().sqrt()))
@@ -446,7 +446,7 @@ assert endless > 1.2
 
 # %%
 wanted = [shapes] * 8 + [Prompt((Group("star", "yellow"),))] * 8
-tokens, captioner = scenes.tokens(captions(wanted)), scenes.captioner()
+tokens, captioner = scenes_captioner.tokens(captions(wanted)), scenes_captioner.MODEL.load()
 
 
 def says(x_t: Tensor, t: Tensor) -> Tensor:

@@ -23,9 +23,9 @@ from minidiff.data.prompts import Group, Prompt, place
 from minidiff.data.scenes import COLOURS, SHAPES, render
 from minidiff.encoders.tokenizer import END
 from minidiff.randomness import seeded
-from minidiff.systems import clip
+from minidiff.systems import clip_scenes
 
-model = clip.scenes()  # trained before: 16-px scenes and their captions
+model = clip_scenes.MODEL.load()  # trained before: 16-px scenes and their captions
 
 
 def look(prompts: list[Prompt], seed: int = 0) -> Tensor:
@@ -35,7 +35,7 @@ def look(prompts: list[Prompt], seed: int = 0) -> Tensor:
 
 def read(texts: list[str]) -> Tensor:
     """Unit vectors (B, 64) of captions."""
-    return model.encode_text(clip.tokens(texts))
+    return model.encode_text(clip_scenes.tokens(texts))
 
 
 # %% [markdown]
@@ -73,7 +73,7 @@ def clip_loss(images: Tensor, texts: Tensor, scale: float) -> Tensor:
 # **Predict**: is the loss of the wrong pairs close to chance?
 
 # %%
-prompts = clip.held_out(50, seed=0)
+prompts = clip_scenes.held_out(50, seed=0)
 images, texts = look(prompts), read(captions(prompts))
 right = float(checked_clip_loss(images, texts, float(model.scale)))
 wrong = float(checked_clip_loss(images, texts.roll(1, 0), float(model.scale)))
@@ -118,7 +118,7 @@ def read_at_end(features: Tensor, tokens: Tensor, end: int) -> Tensor:
 
 # %%
 texts = ["a red circle", "a blue star left of a green cross", "three yellow squares"]
-short = clip.tokens(texts)
+short = clip_scenes.tokens(texts)
 longer = torch.cat([short, torch.zeros(len(short), 8, dtype=torch.int64)], dim=1)  # 0 is PAD
 before, after = model.text.features(short), model.text.features(longer)
 moved = (checked_read_at_end(after, longer, END) - checked_read_at_end(before, short, END)).norm(dim=1).max()
@@ -214,7 +214,7 @@ def recall_at_k(similarity: Tensor, right: Tensor, k: int) -> float:
 # passed on by one.
 
 # %%
-prompts = clip.held_out(1000, seed=1)
+prompts = clip_scenes.held_out(1000, seed=1)
 table = read(captions(prompts)) @ look(prompts).T
 right = torch.arange(1000)
 for k in (1, 5, 10):
@@ -260,7 +260,7 @@ def duplicate_groups(vectors: Tensor, threshold: float) -> Tensor:
 # **Use it.** Sixty different scenes, and five copies of the first twelve with a little noise. How many groups are found?
 
 # %%
-originals = render(place(clip.held_out(60, seed=2), 0))
+originals = render(place(clip_scenes.held_out(60, seed=2), 0))
 noise = 0.05 * torch.randn(60, *originals.shape[1:], generator=seeded(0))
 pictures = torch.cat([originals, originals[:12].repeat(5, 1, 1, 1) + noise])
 groups = checked_duplicate_groups(model.encode_image(pictures), threshold=0.98)
@@ -302,7 +302,7 @@ def mismatch_auc(scores: Tensor, matched: Tensor) -> float:
 # **Use it.** A thousand pairs, three in ten of them with somebody else's caption. Is the cosine of picture and caption a good detector?
 
 # %%
-prompts = clip.held_out(1000, seed=3)
+prompts = clip_scenes.held_out(1000, seed=3)
 matched = torch.rand(1000, generator=seeded(0)) > 0.3
 strangers = [prompts[i] if ok else prompts[i - 1] for i, ok in enumerate(matched.tolist())]
 scores = (look(prompts) * read(captions(strangers))).sum(1)

@@ -183,12 +183,14 @@ RECIPE = {"seed": 0, "steps": 9, "lr": 0.1}
 
 def run(folder, size: int = 3, recipe=RECIPE, optimizer=torch.optim.AdamW) -> Run:
     model, average = nn.Linear(size, 2), nn.Linear(size, 2)
-    return Run(folder, model, average, optimizer(model.parameters(), lr=0.1), recipe, writes=True)
+    optimizers = {"optimizer": optimizer(model.parameters(), lr=0.1)}
+    return Run(folder, {"model": model, "ema": average}, optimizers, recipe, writes=True)
 
 
 def take(run: Run, step: int) -> None:
-    run.model(torch.ones(1, run.model.in_features)).sum().backward()
-    run.optimizer.step()
+    model = run.parts["model"]
+    model(torch.ones(1, model.in_features)).sum().backward()
+    run.optimizers["optimizer"].step()
     run.record(step, 1.0 / step, 0.1, float(step))
 
 
@@ -216,12 +218,11 @@ class TestRun:
         assert second.resume() == (3, 3.0)
         for step in (4, 5):
             for each in (first, second):
-                each.optimizer.zero_grad()
+                each.optimizers["optimizer"].zero_grad()
                 take(each, step)
-        for a, b in zip(first.model.parameters(), second.model.parameters()):
-            assert torch.equal(a, b)
-        for a, b in zip(first.average.parameters(), second.average.parameters()):
-            assert torch.equal(a, b)
+        for part in ("model", "ema"):
+            for a, b in zip(first.parts[part].parameters(), second.parts[part].parameters()):
+                assert torch.equal(a, b)
 
     def test_tied_weights_and_frozen_ones(self, tmp_path):
         def tied():
@@ -229,16 +230,17 @@ class TestRun:
             model[1].weight = model[0].weight
             model[1].bias.requires_grad_(False)
             optimizer = torch.optim.AdamW(model.parameters(), lr=0.1)
-            return Run(tmp_path, model, nn.Linear(1, 1), optimizer, RECIPE, writes=True)
+            return Run(tmp_path, {"model": model}, {"optimizer": optimizer}, RECIPE, writes=True)
 
         first, second = tied(), tied()
-        first.model(torch.ones(1, 3)).sum().backward()
-        first.optimizer.step()
+        first.parts["model"](torch.ones(1, 3)).sum().backward()
+        first.optimizers["optimizer"].step()
         first.record(1, 0.5, 0.1, 1.0)
         first.save()
         second.resume()
-        assert second.model[1].weight is second.model[0].weight
-        assert torch.equal(second.model[1].weight, first.model[0].weight)
+        model = second.parts["model"]
+        assert model[1].weight is model[0].weight
+        assert torch.equal(model[1].weight, first.parts["model"][0].weight)
 
     def test_another_recipe_and_another_model_are_refused(self, tmp_path):
         first = run(tmp_path)
@@ -252,7 +254,7 @@ class TestRun:
     @pytest.mark.parametrize("facts", [{}, {"recipe": RECIPE}, {"recipe": RECIPE, "step": None, "seconds": 1}])
     def test_a_file_without_the_facts_is_refused(self, tmp_path, facts):
         first = run(tmp_path)
-        save_tensors(tmp_path / "checkpoint.safetensors", first._tensors(), facts)
+        save_tensors(tmp_path / "checkpoint.safetensors", first._state()[0], facts)
         with pytest.raises(ValueError, match="path: got"):
             first.resume()
 

@@ -3,10 +3,10 @@
 import pytest
 import torch
 
+from minidiff.editing import gaussian_sdedit, sdedit
 from minidiff.randomness import seeded
 from minidiff.samplers import ddim, ddpm, heun
 from minidiff.schedules import Cosine, Linear
-from minidiff.editing import gaussian_sdedit, sdedit
 
 F64 = torch.float64
 M, S, Y = 0.4, 0.3, -0.9

@@ -23,13 +23,13 @@ from torch import nn
 from minidiff import checkpoints, times
 from minidiff.backbones.mlp import MLP
 from minidiff.checkpoints import load_facts, load_tensors
+from minidiff.conditioning import Conditioned, Labels
 from minidiff.data.mixtures import ring
 from minidiff.denoiser import Denoiser
 from minidiff.predictions import VELOCITY
-from minidiff.randomness import seeded
+from minidiff.randomness import initialised, seeded
 from minidiff.schedules import Linear
-from minidiff.systems.train import initialised
-from minidiff.training import EMA, decayed, diffuse, draw_rows, drop_condition, fit, step_generator
+from minidiff.training import EMA, chunked, decayed, diffuse, draw_rows, drop_condition, fit, step_generator
 
 few = settings(max_examples=25, deadline=None)
 STEPS = 24
@@ -57,7 +57,9 @@ def storm() -> Stormy:
 
 
 def calm() -> Denoiser:
-    return initialised(lambda: Denoiser(MLP(2, n_classes=2, width=16, depth=1), Linear(), VELOCITY), seed=1)
+    return initialised(
+        lambda: Denoiser(Conditioned(Labels(2, 16), MLP(2, width=16, depth=1)), Linear(), VELOCITY), seed=1
+    )
 
 
 def draw(generator):
@@ -204,8 +206,20 @@ class TestParts:
             (lambda: fit(nn.Linear(1, 1), draw, 3), "model"),
             (lambda: fit(calm(), draw, 0), "steps"),
             (lambda: fit(calm(), draw, 2.5), "steps"),
-            (lambda: fit(calm(), draw, 3, clip=0.0), "clip, every"),
-            (lambda: fit(calm(), draw, 3, every=0), "clip, every"),
+            (lambda: fit(calm(), draw, True), "steps"),
+            (lambda: fit(calm(), draw, 3, clip=0.0), "clip"),
+            (lambda: fit(calm(), draw, 3, clip=math.nan), "clip"),
+            (lambda: fit(calm(), draw, 3, every=0), "every"),
+            (lambda: fit(calm(), draw, 3, lr="fast"), "lr"),
+            (lambda: fit(calm(), draw, 3, lr=math.inf), "lr"),
+            (lambda: fit(calm(), draw, 3, ema=1.0), "ema"),
+            (lambda: fit(calm(), draw, 3, seed=0.5), "seed"),
+            (lambda: fit(calm(), None, 3), "draw"),
+            (lambda: fit(calm(), draw, 3, optimizer="AdamW"), "optimizer"),
+            (lambda: next(fit(calm(), draw, 3, optimizer=lambda p, lr: None)), "optimizer"),
+            (lambda: chunked(lambda n: ring().draw(n), 4)(seeded(0)), "generator"),
+            (lambda: chunked(lambda n: ring().draw(7), 4)(step_generator(0, 0)), "rows"),
+            (lambda: chunked(lambda n: ring().draw(n), 0), "batch_size"),
         ],
     )
     def test_bad_arguments_are_named(self, call, argument):
@@ -384,7 +398,7 @@ class TestResume:
 
     def test_without_the_seeded_layers_dropout_would_differ(self, tmp_path, monkeypatch):
         """The control of `Stormy`: with dropout left to the global generator, the resumed run ends elsewhere."""
-        monkeypatch.setattr("minidiff.training.seeded_layers", lambda seed, device: contextlib.nullcontext())
+        monkeypatch.setattr("minidiff.loop.seeded_layers", lambda seed, device: contextlib.nullcontext())
         with torch.random.fork_rng():
             torch.manual_seed(0)
             stop_by_closing(tmp_path, storm, 5)

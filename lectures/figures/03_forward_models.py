@@ -20,6 +20,7 @@ from minidiff.data.captions import captions
 from minidiff.data.mixtures import ring
 from minidiff.data.prompts import World, place
 from minidiff.data.scenes import Scenes, render
+from minidiff.editing import sdedit
 from minidiff.guidance import Denoise, bind, classifier, dps, likelihood, project
 from minidiff.judges.scenes import parse, same
 from minidiff.judges.scorecard import matches
@@ -27,12 +28,11 @@ from minidiff.judges.wasserstein import floor, w1
 from minidiff.randomness import randn, seeded
 from minidiff.samplers import Step, ddim, ddpm, heun, sample
 from minidiff.schedules import Linear
-from minidiff.systems import scenes
-from minidiff.editing import sdedit
+from minidiff.systems import scenes_captioner, scenes_unconditional
 
 HERE, F64, LINEAR, NOISE, N = Path(__file__).parent, torch.float64, Linear(), 0.1, 128
-TRUTH = place(scenes.WORLD.prompts(N, 7, "test"), 8)
-X0, MODEL = render(TRUTH), scenes.unconditional()
+TRUTH = place(scenes_unconditional.WORLD.prompts(N, 7, "test"), 8)
+X0, MODEL = render(TRUTH), scenes_unconditional.MODEL.load()
 KEPT = torch.rand(16, 16, generator=seeded(3)) < 0.25
 PROBLEMS = {
     "inpaint": operators.mask(KEPT), "deblur": operators.blur(1.5), "colourise": operators.grey(),
@@ -165,9 +165,9 @@ def strokes() -> None:
 
 
 def sentences() -> None:
-    captioner, n = scenes.captioner(), 64
-    prompts = scenes.WORLD.prompts(n, 11, "test")
-    asked = scenes.tokens(captions(prompts))
+    captioner, n = scenes_captioner.MODEL.load(), 64
+    prompts = scenes_unconditional.WORLD.prompts(n, 11, "test")
+    asked = scenes_captioner.tokens(captions(prompts))
     pairs = World(families=("relation",)).prompts(32, 5, "train")
     rows = []
     for w in (0.0, 1.0, 3.0, 6.0, 12.0, 24.0):
@@ -177,7 +177,7 @@ def sentences() -> None:
         print(f"captions, w = {w:g}: own {matches(prompts, x).double().mean():.3f}, another's {shuffled:.3f}, "
               f"readable {parse(x).readable.double().mean():.3f}", flush=True)  # fmt: skip
     both = [*pairs, *(p.swapped() for p in pairs)]
-    words = scenes.tokens(captions(both))
+    words = scenes_captioner.tokens(captions(both))
     guided = classifier(bind(MODEL), lambda x, t: captioner.log_prob(x, t, words), LINEAR, 12.0)
     start = randn((32, 3, 16, 16), seeded(range(32))).repeat(2, 1, 1, 1)
     *_, x = sample(guided, start, times.linear(50), ddpm(LINEAR), seeded([*range(32), *range(32)]))

@@ -21,14 +21,13 @@ from torch import Generator, Tensor
 from minidiff import show, times
 from minidiff.data.mixtures import decoys, three_modes
 from minidiff.data.real import FASHION_NAMES
-from minidiff.guides.classifier import PointClassifier
 from minidiff.guidance import bind, classifier
+from minidiff.guides.classifier import PointClassifier
 from minidiff.judges.wasserstein import w1
-from minidiff.randomness import randn, seeded
+from minidiff.randomness import initialised, randn, seeded
 from minidiff.samplers import ddim, ddpm, dpmpp_2m, sample
 from minidiff.schedules import DDPM, Linear
 from minidiff.systems import fashion
-from minidiff.systems.train import initialised
 from minidiff.training import diffuse, fit
 
 HERE = Path(__file__).parent
@@ -185,8 +184,8 @@ def clouds(models: dict[str, PointClassifier]) -> None:
 
 
 def clothes() -> None:
-    model, judge = fashion.denoiser(), fashion.judge()
-    guides = {"noise-aware": fashion.noisy_classifier(), "clean only": fashion.clean_classifier()}
+    model, judge = fashion.DENOISER.load(), fashion.JUDGE.load()
+    guides = {"noise-aware": fashion.NOISY_CLASSIFIER.load(), "clean only": fashion.CLEAN_CLASSIFIER.load()}
     rows = [("noise-aware", w) for w in (0.0, 1.0, 2.0, 4.0, 8.0, 16.0)] + [("clean only", 8.0), ("clean only", 16.0)]
     y, pictures, names = torch.arange(10), [], []
     for name, w in rows:

@@ -17,19 +17,20 @@ from PIL import Image, ImageChops
 from torch import Generator, Tensor
 
 from minidiff import show
-from minidiff.data import emoji as real
+from minidiff.data import emoji
 from minidiff.data.captions import captions
 from minidiff.data.prompts import minimal_pairs, place
 from minidiff.data.scenes import render
-from minidiff.encoders.clip import CLIP, contrastive_loss
-from minidiff.retrieval import Index, hide_duplicates, match_scores, near_duplicates
-from minidiff.systems import clip, clip_emoji
-from minidiff.systems.train import initialised
 from minidiff.data.web import collect
+from minidiff.encoders.clip import CLIP, contrastive_loss
+from minidiff.judges.ranking import recall_at
+from minidiff.randomness import initialised
+from minidiff.retrieval import Index, hide_duplicates, match_scores, near_duplicates
+from minidiff.systems import clip_emoji, clip_scenes
 from minidiff.weights import curve
 
 HERE = Path(__file__).parent
-MODEL = clip.scenes()
+MODEL = clip_scenes.MODEL.load()
 
 
 def save(figure: plt.Figure, name: str) -> None:
@@ -43,16 +44,16 @@ def save(figure: plt.Figure, name: str) -> None:
 
 
 def read(texts: list[str], model: CLIP = MODEL) -> Tensor:
-    return model.encode_text(clip.tokens(texts))
+    return model.encode_text(clip_scenes.tokens(texts))
 
 
 def table() -> None:
     """Cosines of eight held-out pairs, before and after training, and the recorded training curve."""
-    prompts = clip.held_out(8, seed=4)
+    prompts = clip_scenes.held_out(8, seed=4)
     x0 = render(place(prompts, 0))
     figure, axes = show.panels(1, 4, size=(3.1, 3.6), width_ratios=[0.3, 1, 1, 1.1])
     show.grid(x0, columns=1, ax=axes[0])
-    for ax, (name, model) in zip(axes[1:], (("untrained", initialised(clip.build_scenes, 0)), ("trained", MODEL))):
+    for ax, (name, model) in zip(axes[1:], (("untrained", initialised(clip_scenes.build, 0)), ("trained", MODEL))):
         cosines = model.encode_image(x0) @ read(captions(prompts), model).T
         image = ax.imshow(cosines, vmin=-1, vmax=1, cmap="PuOr_r")
         right = int((cosines.argmax(1) == torch.arange(8)).sum())
@@ -68,7 +69,7 @@ def table() -> None:
 
 
 def scale() -> None:
-    prompts = clip.held_out(50, seed=0)
+    prompts = clip_scenes.held_out(50, seed=0)
     images, texts = MODEL.encode_image(render(place(prompts, 0))), read(captions(prompts))
     mixed = texts[torch.randperm(50, generator=Generator().manual_seed(0))]
     scales, learned = torch.logspace(-1, 2.5, 80), float(MODEL.scale)
@@ -121,29 +122,29 @@ def web() -> None:
     save(ax.figure, "search")
 
 
-def emoji() -> None:
+def real_pictures() -> None:
     """Recall on held-out concepts, beside the bag of words; eight of them, drawn at random, and what is found."""
-    model, (train, test) = clip_emoji.emoji(), real.split()
-    names = [real.load().names[i] for i in test.tolist()]
+    model, (train, test) = clip_emoji.MODEL.load(), emoji.split()
+    names = [emoji.load().names[i] for i in test.tolist()]
     told, ks = [clip_emoji.told(i) for i in test.tolist()], range(1, len(test) + 1)
     figure, axes = show.panels(1, 2, size=(4.0, 3.1), sharey=True)
-    for ax, style in zip(axes, real.STYLES):
-        seen = model.encode_image(real.pictures(style)[test])
+    for ax, style in zip(axes, emoji.STYLES):
+        seen = model.encode_image(emoji.pictures(style)[test])
         for texts, name, color in ((names, "names", show.style.BLUE), (told, "names and keywords", show.style.ORANGE)):
             said = model.encode_text(clip_emoji.emoji_tokens(texts)) @ seen.T
             bag = clip_emoji.baseline_table(style, texts, test, train)
             for similarity, kind, line in ((said, "", "-"), (bag, "bag of words, ", ":")):
-                found = [clip.recall_at(similarity, k) for k in ks]
+                found = [recall_at(similarity, k) for k in ks]
                 ax.plot(ks, found, line, color=color, label=kind + name)
         ax.plot(ks, [k / len(test) for k in ks], color="black", linestyle="--", linewidth=1, label="chance")
         ax.set(xlabel="pictures looked at, of 123", xscale="log", title=f"{style}: ahead of a bag of words on names")
     axes[0].set_ylabel("share found")
     axes[0].legend(fontsize=8)
     save(figure, "emoji")
-    order = model.encode_text(clip_emoji.emoji_tokens(told)) @ model.encode_image(real.pictures("fluent")[test]).T
+    order = model.encode_text(clip_emoji.emoji_tokens(told)) @ model.encode_image(emoji.pictures("fluent")[test]).T
     rank, best = (order >= order.diagonal()[:, None]).sum(1), order.argsort(1, descending=True)
     chosen = torch.randperm(len(test), generator=Generator().manual_seed(3))[:8].tolist()
-    sheet = torch.stack([real.pictures("fluent")[test[j]] for i in chosen for j in [i, *best[i, :6].tolist()]])
+    sheet = torch.stack([emoji.pictures("fluent")[test[j]] for i in chosen for j in [i, *best[i, :6].tolist()]])
     ax = show.grid(sheet, columns=7, rows=[f"{names[i]} (place {rank[i]})" for i in chosen], scale=0.7)
     ax.set_xticks([17 + 34 * i for i in range(7)], ["right", "1st", "2nd", "3rd", "4th", "5th", "6th"])
     save(ax.figure, "concepts")
@@ -154,7 +155,7 @@ def main() -> None:
     table()
     scale()
     web()
-    emoji()
+    real_pictures()
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ STRENGTHS = {-1.0: "w = −1: not asked", 0.0: "w = 0: asked", 1.0: "w = 1", 3.0
 
 
 def main() -> None:
-    model, classes = fashion.denoiser(), range(fashion.N_CLASSES)
+    model, classes = fashion.DENOISER.load(), range(fashion.N_CLASSES)
     rows = torch.cat([fashion.pictures(classes, w, per_class=1, model=model) for w in STRENGTHS])
     ax = show.grid(rows, columns=fashion.N_CLASSES, rows=list(STRENGTHS.values()), scale=0.75)
     size = 28 + 2

@@ -1,65 +1,103 @@
-"""A diffusion transformer on patches, with adaLN-Zero and, if wanted, a caption's tokens in its context.
+"""A diffusion transformer on patches with adaLN-Zero (DiT, arXiv 2212.09748), and three ways to look at a context."""
 
-DiT (arXiv 2212.09748) with learned positions. Time enters every block through adaLN-Zero; a caption enters as more
-tokens of the same sequence ("in-context conditioning", section 3.2 there), which picture tokens attend to.
-"""
+from collections.abc import Sequence
+from math import prod
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from minidiff.nn.embeddings import TimeEmbedding
-from minidiff.nn.modulation import ModulatedBlock, modulate
+from minidiff.nn import masks, rope
+from minidiff.nn.block import Activation, Block, Rotate, gelu_tanh, require_context, unturned
+from minidiff.nn.embeddings import TimeEmbedding, add_vector
 from minidiff.nn.init import zeroed
-from minidiff.shapes import patchify, unpatchify
+from minidiff.shapes import beside, patch_sides, patchify, unpatchify
 from minidiff.validate import describe, require
+
+READS = ("cross", "merged", "tokens")
 
 
 class DiT(nn.Module):
-    """`net(x_t, t)` or `net(x_t, t, tokens=captions)`: x_t (B, channels, side, side), t (B,), tokens (B, L) int64.
+    """`net(x_t, t)`, and what stands beside it: x_t (B, channels, *size), t (B,) or a map of times, vector (B, dim).
 
-    patch: side of a patch; (side/patch)² picture tokens of width `dim`. vocabulary, text_length: number of words and of
-    tokens of a caption, L ≤ text_length; with vocabulary = 0 the network has no text input at all. place_std: of the
-    initial positions. Word vectors have 1: where their order matters, positions of 0.3 are found sooner than of 0.02.
+    size: (H, W), or (T, H, W) for clips; patch: side of a patch, one number or one per axis. t as a map (B, 1, *size)
+    gives each token the mean time of its patch. concat: channels of a picture beside x_t.
+
+    context_dim: width of a context (B, M, context_dim), padding left out by context_mask. `reads` says how it is read:
+    "cross"    by a cross-attention in every block
+    "merged"   every block's softmax goes over picture and context, which has keys and values of its own there
+    "tokens"   the context's tokens join the sequence ("in-context conditioning", section 3.2 of the paper)
+
+    shared: one modulation for all blocks, plus a constant each (arXiv 2310.00426). place_std: of the learned positions
+    at first. rotary: no learned positions but RoPE, these many numbers of a head for each axis; x_t may then have any
+    size that the patch divides.
     """
 
     def __init__(
-        self, side: int = 16, channels: int = 3, patch: int = 4, dim: int = 128, depth: int = 4, heads: int = 4,
-        vocabulary: int = 0, text_length: int = 0, place_std: float = 0.02,
+        self, channels: int = 3, size: Sequence[int] = (16, 16), patch: int | Sequence[int] = 4, dim: int = 128,
+        depth: int = 4, heads: int = 4, *, context_dim: int | None = None, reads: str = "cross", shared: bool = False,
+        concat: int = 0, place_std: float = 0.02, rotary: Sequence[int] | None = None,
+        activation: Activation = gelu_tanh, qk_norm: bool = False,
     ):  # fmt: skip
         super().__init__()
-        require(side % patch == 0, "patch", patch, f"a divisor of side = {side}")
+        self.channels, self.size, self.patch = channels, tuple(size), patch_sides(patch, len(size))
+        fits = all(n % p == 0 for n, p in zip(self.size, self.patch))
+        require(fits, "patch", self.patch, f"divisors of size = {self.size}")
         require(dim % heads == 0, "heads", heads, f"a divisor of dim = {dim}")
-        self.side, self.channels, self.patch = side, channels, patch
-        self.vocabulary, self.text_length, n = vocabulary, text_length, (side // patch) ** 2
+        require(reads in READS, "reads", repr(reads), f"one of {READS}")
+        self.dim, self.context_dim, self.reads, self.concat, self.rotary = dim, context_dim, reads, concat, rotary
+        inside, n = prod(self.patch), prod(k // p for k, p in zip(self.size, self.patch))
         self.time = TimeEmbedding(dim)
-        self.stem = nn.Linear(patch**2 * channels, dim)
-        self.place = nn.Parameter(place_std * torch.randn(n, dim))
-        if vocabulary:
-            self.words = nn.Embedding(vocabulary, dim)
-            self.word_place = nn.Parameter(place_std * torch.randn(text_length, dim))
-        self.blocks = nn.ModuleList(ModulatedBlock(dim, heads) for _ in range(depth))
-        self.last, self.head = zeroed(nn.Linear(dim, 2 * dim)), zeroed(nn.Linear(dim, patch**2 * channels))
+        self.stem = nn.Linear(inside * (channels + concat), dim)
+        self.place = None if rotary else nn.Parameter(place_std * torch.randn(n, dim))
+        joins = context_dim is not None and reads == "tokens"
+        self.join = nn.Linear(context_dim, dim) if joins and context_dim != dim else nn.Identity()  # type: ignore[arg-type]
+        self.modulation = nn.Sequential(nn.SiLU(), zeroed(nn.Linear(dim, 6 * dim))) if shared else nn.Identity()
+        seen = None if joins else context_dim
+        merged = reads == "merged" and seen is not None
+        make = lambda: Block(
+            dim, heads, cond_dim=dim, shared=shared, context_dim=seen, merged=merged, activation=activation,
+            qk_norm=qk_norm,
+        )  # fmt: skip
+        self.blocks = nn.ModuleList(make() for _ in range(depth))
+        self.last, self.head = zeroed(nn.Linear(dim, 2 * dim)), zeroed(nn.Linear(dim, inside * channels))
 
-    def forward(self, x_t: Tensor, t: Tensor, *, tokens: Tensor | None = None) -> Tensor:
-        fits = x_t.ndim == 4 and tuple(x_t.shape[1:]) == (self.channels, self.side, self.side)
-        require(fits, "x_t", describe(x_t), f"(B, {self.channels}, {self.side}, {self.side})")
-        condition = self.time(t)
-        z = self.stem(patchify(x_t, self.patch)) + self.place  # (B, N, dim)
-        n = z.shape[1]
-        if tokens is not None or self.vocabulary:
-            z = torch.cat([z, self.text(tokens, len(x_t)).to(z.dtype)], dim=1)  # (B, N + L, dim)
+    def forward(
+        self, x_t: Tensor, t: Tensor, *, vector: Tensor | None = None, context: Tensor | None = None,
+        context_mask: Tensor | None = None, concat: Tensor | None = None,
+    ) -> Tensor:  # fmt: skip
+        size = self._size(x_t)
+        require_context(context, self.context_dim)
+        times = t if t.ndim == 1 else patchify(t.expand(len(x_t), 1, *size), self.patch).mean(-1)  # (B,) or (B, N)
+        cond = add_vector(self.time(times), vector)  # (B, dim) or (B, N, dim)
+        z = self.stem(patchify(beside(x_t, concat, self.concat), self.patch))  # (B, N, dim)
+        z = z if self.place is None else z + self.place
+        n, mask = z.shape[1], None
+        seen = None if context_mask is None else masks.keys(context_mask)
+        if context is not None and self.reads == "tokens":
+            require(cond.ndim == 2, "t", describe(t), 'one time per picture with reads="tokens"')
+            z, mask = torch.cat([z, self.join(context).to(z)], 1), masks.beside(None, seen, n, context.shape[1])
+            context, seen = None, None
+        rotate, given = self._rotation(size, z.shape[1], z.device), self.modulation(cond)
         for block in self.blocks:
-            z = block(z, condition)
-        scale, shift = self.last(F.silu(condition)).chunk(2, dim=1)
-        return unpatchify(self.head(modulate(z[:, :n], scale, shift)), self.patch, self.side, self.side)
+            z = block(z, given, context, mask, seen, rotate)
+        scale, shift = self.last(F.silu(cond if cond.ndim == 3 else cond[:, None])).chunk(2, dim=-1)
+        out = self.head(F.layer_norm(z[:, :n], (self.dim,)) * (1 + scale) + shift)
+        return unpatchify(out, self.patch, size)
 
-    def text(self, tokens: Tensor | None, batch: int) -> Tensor:
-        """Word vectors plus positions: (B, L, dim)."""
-        require(self.vocabulary > 0, "tokens", describe(tokens), "nothing: this model reads no text")
-        fits = isinstance(tokens, Tensor) and tokens.dtype == torch.int64 and tokens.ndim == 2 and len(tokens) == batch
-        expected = f"int64 tokens (B, L), B = {batch} and L ≤ {self.text_length}"
-        require(fits and tokens.shape[1] <= self.text_length, "tokens", describe(tokens), expected)  # type: ignore[union-attr]
-        assert tokens is not None
-        tokens = tokens.to(self.word_place.device)
-        return self.words(tokens) + self.word_place[: tokens.shape[1]]
+    def _size(self, x_t: Tensor) -> tuple[int, ...]:
+        size = tuple(x_t.shape[2:])
+        free = self.rotary is not None and len(size) == len(self.size)
+        fits = x_t.ndim == 2 + len(self.size) and x_t.shape[1] == self.channels
+        fits = fits and (size == self.size or (free and all(n % p == 0 for n, p in zip(size, self.patch))))
+        wanted = f"sizes divisible by {self.patch}" if free else ", ".join(map(str, self.size))
+        require(fits, "x_t", describe(x_t), f"(B, {self.channels}, {wanted})")
+        return size
+
+    def _rotation(self, size: tuple[int, ...], tokens: int, device: torch.device) -> Rotate:
+        """Turns picture tokens by their place; tokens of a context, which follow, stay at the origin."""
+        if self.rotary is None:
+            return unturned
+        places = rope.grid(*(n // p for n, p in zip(size, self.patch)))
+        places = torch.cat([places, torch.zeros(tokens - len(places), len(size))])
+        return rope.Rotary(places.to(device), self.rotary)

@@ -1,35 +1,38 @@
-"""A small class-conditional U-Net (DDPM, arXiv 2006.11239; with the scale-shift blocks of 2105.05233)."""
+"""A small U-Net (DDPM, arXiv 2006.11239; with the scale-shift blocks of 2105.05233)."""
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from minidiff.nn.conv import PixelAttention
-from minidiff.nn.embeddings import TimeLabelEmbedding
-from minidiff.nn.conv import ResBlock
+from minidiff.nn import masks
+from minidiff.nn.block import require_context
+from minidiff.nn.conv import PixelAttention, ResBlock
+from minidiff.nn.embeddings import TimeEmbedding, add_vector
 from minidiff.nn.init import groups, zeroed
+from minidiff.shapes import beside
 from minidiff.validate import describe, require
 
 
 class UNet(nn.Module):
-    """`net(x_t, t, y=labels)`: x_t (B, channels, H, W), t (B,), y (B,) in 0 … n_classes, where n_classes is "no label".
+    """`net(x_t, t)`, and what stands beside it: x_t (B, channels, H, W), t (B,), vector (B, embedding).
 
     widths: channels at each resolution, each half the one before; H and W must be divisible by patch·2^(len(widths)−1).
     depth: blocks per resolution. patch: the picture is first folded patch×patch pixels into channels, which saves most
-    of the work of the finest resolution. attention: one self-attention at the coarsest resolution.
-    With n_classes = 0 there is no condition and no argument y.
+    of the work of the finest resolution. attention: one self-attention at the coarsest resolution. context_dim: there,
+    too, pixels look at a context (B, M, context_dim), padding left out by context_mask. concat: channels of a picture
+    (B, concat, H, W) that stands beside x_t.
     """
 
     def __init__(
-        self, channels: int, widths: tuple[int, ...] = (48, 96), depth: int = 2, n_classes: int = 0, patch: int = 1,
-        attention: bool = True, embedding: int = 192,
+        self, channels: int, widths: tuple[int, ...] = (48, 96), depth: int = 2, patch: int = 1, attention: bool = True,
+        embedding: int = 192, context_dim: int | None = None, concat: int = 0,
     ):  # fmt: skip
         super().__init__()
-        self.channels, self.patch, self.n_classes = channels, patch, n_classes
+        self.channels, self.concat, self.patch, self.context_dim = channels, concat, patch, context_dim
         self.divisor = patch * 2 ** (len(widths) - 1)
-        self.embed = TimeLabelEmbedding(n_classes, embedding)
+        self.time = TimeEmbedding(embedding)
         block = lambda c_in, c_out: ResBlock(c_in, c_out, embedding)
-        self.stem = nn.Conv2d(channels * patch**2, widths[0], 3, padding=1)
+        self.stem = nn.Conv2d((channels + concat) * patch**2, widths[0], 3, padding=1)
         self.down, self.up, skips = nn.ModuleList(), nn.ModuleList(), [widths[0]]
         width = widths[0]
         for level, wider in enumerate(widths):
@@ -41,6 +44,7 @@ class UNet(nn.Module):
                 skips.append(width := wider)
         self.middle = nn.ModuleList([block(width, width), block(width, width)])
         self.attention = PixelAttention(width) if attention else nn.Identity()
+        self.cross = None if context_dim is None else PixelAttention(width, context_dim=context_dim)
         for level, wider in reversed(list(enumerate(widths))):
             for _ in range(depth + 1):
                 self.up.append(block(width + skips.pop(), wider))
@@ -50,16 +54,23 @@ class UNet(nn.Module):
         self.norm = nn.GroupNorm(groups(width), width)
         self.head = zeroed(nn.Conv2d(width, channels * patch**2, 3, padding=1))
 
-    def forward(self, x_t: Tensor, t: Tensor, *, y: Tensor | None = None) -> Tensor:
+    def forward(
+        self, x_t: Tensor, t: Tensor, *, vector: Tensor | None = None, context: Tensor | None = None,
+        context_mask: Tensor | None = None, concat: Tensor | None = None,
+    ) -> Tensor:  # fmt: skip
         fits = x_t.ndim == 4 and x_t.shape[1] == self.channels and all(n % self.divisor == 0 for n in x_t.shape[2:])
         require(fits, "x_t", describe(x_t), f"(B, {self.channels}, H, W) with H, W divisible by {self.divisor}")
-        embedding = self.embed(t, y)  # (B, embedding)
-        h = self.stem(F.pixel_unshuffle(x_t, self.patch))
+        embedding = add_vector(self.time(t), vector)  # (B, embedding)
+        require_context(context, self.context_dim)
+        h = self.stem(F.pixel_unshuffle(beside(x_t, concat, self.concat), self.patch))
         skips = [h]
         for layer in self.down:
             h = layer(h, embedding) if isinstance(layer, ResBlock) else layer(h)
             skips.append(h)
-        h = self.middle[1](self.attention(self.middle[0](h, embedding)), embedding)
+        h = self.attention(self.middle[0](h, embedding))
+        if self.cross is not None:
+            h = self.cross(h, context, None if context_mask is None else masks.keys(context_mask))
+        h = self.middle[1](h, embedding)
         for layer in self.up:
             if isinstance(layer, ResBlock):
                 h = layer(torch.cat([h, skips.pop()], dim=1), embedding)

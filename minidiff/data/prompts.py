@@ -181,10 +181,14 @@ _QUADRANTS = ((0, 0), (0, 1), (1, 0), (1, 1))
 def place(prompts: Sequence[Prompt], generator: Generator | int) -> Scenes:
     """One scene per prompt, its objects at random lattice places that the prompt allows."""
     rng = _random(generator)
-    return assemble([_arranged(prompt, rng) for prompt in prompts], [prompt.ground for prompt in prompts])
+    return assemble([arranged(prompt, rng) for prompt in prompts], [prompt.ground for prompt in prompts])
 
 
-def _arranged(prompt: Prompt, rng: Random) -> list[tuple[str, str | None, str, int, int]]:
+def arranged(prompt: Prompt, rng: Random) -> list[tuple[str, str | None, str, int, int]]:
+    """One scene as objects (kind, colour, size, row, column). Places follow from relation, numbers and sizes alone.
+
+    It may draw whole numbers, choices and samples only: `exact_scenes` walks through every draw there is.
+    """
     singles = [group for group in prompt.groups for _ in range(group.count)]
     if prompt.relation == "surrounding":
         places = _around(prompt, rng)

@@ -43,7 +43,7 @@ class ClipTokenizer:
 
     @classmethod
     def from_folder(cls, folder: Path) -> "ClipTokenizer":
-        """The one beside the weights that `CLIP.from_folder` reads. `ValueError` if a file is missing or broken."""
+        """The one beside the weights that `clip_folder.read_clip` reads. `ValueError` if one is missing or broken."""
         for name in ("vocab.json", "merges.txt"):
             require((folder / name).is_file(), "folder", str(folder), f"a folder with {name}")
         try:

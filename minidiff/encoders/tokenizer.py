@@ -64,6 +64,11 @@ def split(text: str) -> list[str]:
     return WORD.findall(text.lower())
 
 
+def trimmed(tokens: Tensor) -> Tensor:
+    """Without the columns that are PAD in every row: a tower that reads END never sees them, and works less."""
+    return tokens[:, : int((tokens != PAD).sum(1).max())]
+
+
 class WordTokenizer:
     """One id per word: PAD 0, START 1, END 2, UNKNOWN 3, then the sorted unique `words`.
 

@@ -9,8 +9,9 @@ import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
 from minidiff.encoders.tokenizer import END, PAD, START
+from minidiff.nn import masks
+from minidiff.nn.block import Block, gelu_tanh
 from minidiff.nn.embeddings import TimeEmbedding
-from minidiff.nn.modulation import ModulatedBlock
 from minidiff.schedules import Schedule
 from minidiff.shapes import patchify
 from minidiff.validate import describe, require
@@ -33,7 +34,7 @@ class Captioner(nn.Module):
         self.time = TimeEmbedding(dim)
         self.stem, self.words = nn.Linear(patch**2 * channels, dim), nn.Embedding(vocabulary, dim)
         self.place = nn.Parameter(0.02 * torch.randn(self.n + length - 1, dim))
-        self.blocks = nn.ModuleList(ModulatedBlock(dim, heads) for _ in range(depth))
+        self.blocks = nn.ModuleList(Block(dim, heads, cond_dim=dim, activation=gelu_tanh) for _ in range(depth))
         self.norm, self.head = nn.LayerNorm(dim), nn.Linear(dim, vocabulary)
 
     def forward(self, x_t: Tensor, t: Tensor, tokens: Tensor) -> Tensor:
@@ -45,11 +46,10 @@ class Captioner(nn.Module):
         require(right and tokens.shape[1] < self.length, "tokens", describe(tokens), expected)
         words = self.words(tokens.to(self.place.device))
         z = torch.cat([self.stem(patchify(x_t, self.patch)), words], dim=1) + self.place[: self.n + tokens.shape[1]]
-        seen = torch.ones(z.shape[1], z.shape[1], dtype=torch.bool, device=z.device).tril()
-        seen[: self.n, : self.n] = True
+        seen = masks.prefix(self.n, z.shape[1], z.device)
         condition = self.time(t.to(z.device).expand(len(x_t)))
         for block in self.blocks:
-            z = block(z, condition, seen)
+            z = block(z, condition, mask=seen)
         return self.head(self.norm(z[:, self.n :]))
 
     def log_prob(self, x_t: Tensor, t: Tensor, tokens: Tensor) -> Tensor:

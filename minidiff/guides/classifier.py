@@ -5,8 +5,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from minidiff.backbones.mlp import MLP
-from minidiff.nn.embeddings import TimeEmbedding
 from minidiff.nn.conv import ResBlock
+from minidiff.nn.embeddings import TimeEmbedding
 from minidiff.nn.init import groups
 from minidiff.schedules import Schedule
 from minidiff.validate import describe, require, require_floating, require_time

@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from math import atan2, pi, sqrt
+from typing import Protocol
 
 import torch
 from torch import Generator, Tensor
@@ -159,18 +160,27 @@ class Scorecard:
         return "\n".join(f"{question:{width}}  {score}  (n = {score.asked})" for question, score in self.scores.items())
 
 
+class Generate(Protocol):
+    """What everything that makes pictures of texts can be asked: `generate(texts, w, seeds)` → (B, C, H, W) in [−1, 1].
+
+    w: guidance strength, 0 for the plain conditional. seeds: one per picture, which depends on nothing else.
+    """
+
+    def __call__(self, texts: Sequence[str], w: float, seeds: Sequence[int], /) -> Tensor: ...
+
+
 def scorecard(
-    generate: Callable[[list[str]], Tensor], world: World, n: int = 100, generator: Generator | int = 0,
+    generate: Generate, world: World, w: float = 0.0, n: int = 100, generator: Generator | int = 0,
     split: str | None = "test", questions: Sequence[str] = QUESTIONS,
 ) -> Scorecard:  # fmt: skip
-    """Ask `generate` (captions → pictures (B, 3, S, S) in [−1, 1]) n prompts per question, from `split` of `world`."""
+    """Ask `generate` n prompts per question, from `split` of `world`, with the seeds 0 … n − 1."""
     require(n > 0, "n", n, "a positive number of prompts")
     scores, failures = {}, {}
     for question in questions:
         require(question in QUESTIONS, "questions", repr(question), f"some of {QUESTIONS}")
         asked = World(world.kinds, world.colours, (_FAMILY[question],)).prompts(n, generator, split)
         texts = captions(asked, "long" if question == "long captions" else "short")
-        pictures = generate(texts)
+        pictures = generate(texts, w, range(n))
         require(len(pictures) == n, "generate", describe(pictures), f"{n} pictures")
         read = parse(pictures)
         right = [
@@ -184,6 +194,22 @@ def scorecard(
             (texts[i], ", ".join(told[i]) if read.readable[i] else "unreadable", pictures[i]) for i in wrong
         ]
     return Scorecard(scores, failures)
+
+
+def shares(
+    generate: Generate, world: World, w: float = 0.0, n: int = 300, split: str | None = "test", seed: int = 0
+) -> dict[str, tuple[Score, Score]]:
+    """By family of `world`: how many of n pictures show their short caption wholly, and how many show the next one's.
+
+    The second is the control: what a generator scores that does not listen. Pictures have the seeds 0 … n − 1.
+    """
+    found = {}
+    for family in world.families:
+        prompts = World(world.kinds, world.colours, (family,)).prompts(n, seed, split)
+        read = parse(generate(captions(prompts), w, range(n)))
+        right, other = (int(matches(asked, read).sum()) for asked in (prompts, prompts[1:] + prompts[:1]))
+        found[family] = Score(right, n), Score(other, n)
+    return found
 
 
 def oracle(side: int = 16, generator: Generator | int = 1) -> Callable[[list[Prompt]], Tensor]:

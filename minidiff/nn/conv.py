@@ -3,6 +3,7 @@
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from minidiff.nn.block import Attention
 from minidiff.nn.init import groups, zeroed
 
 
@@ -26,15 +27,17 @@ class ResBlock(nn.Module):
 
 
 class PixelAttention(nn.Module):
-    """(B, C, H, W) → (B, C, H, W): every pixel looks at every other, plus a skip. The output layer starts at zero."""
+    """(B, C, H, W) → (B, C, H, W): every pixel looks at every other, plus a skip. The output layer starts at zero.
 
-    def __init__(self, channels: int, heads: int = 4):
+    With context_dim, pixels look at a context (B, M, context_dim) instead (arXiv 2112.10752, section 3.3).
+    """
+
+    def __init__(self, channels: int, heads: int = 4, context_dim: int | None = None):
         super().__init__()
-        self.heads, self.norm = heads, nn.GroupNorm(groups(channels), channels)
-        self.qkv, self.out = nn.Conv2d(channels, 3 * channels, 1), zeroed(nn.Conv2d(channels, channels, 1))
+        self.norm = nn.GroupNorm(groups(channels), channels)
+        self.attention = Attention(channels, heads, context_dim)
+        zeroed(self.attention.out)
 
-    def forward(self, x: Tensor) -> Tensor:
-        b, c, h, w = x.shape
-        q, k, v = self.qkv(self.norm(x)).reshape(b, 3, self.heads, c // self.heads, h * w).transpose(-1, -2).unbind(1)
-        mixed = F.scaled_dot_product_attention(q, k, v)  # (B, heads, H·W, C/heads)
-        return x + self.out(mixed.transpose(-1, -2).reshape(b, c, h, w))
+    def forward(self, x: Tensor, context: Tensor | None = None, mask: Tensor | None = None) -> Tensor:
+        pixels = self.norm(x).flatten(2).transpose(1, 2)  # (B, H·W, C)
+        return x + self.attention(pixels, context, mask).transpose(1, 2).reshape(x.shape)

@@ -1,4 +1,4 @@
-"""Turning a number or a label into a vector."""
+"""Turning a number into a vector."""
 
 import math
 
@@ -9,7 +9,7 @@ from minidiff.validate import describe, require
 
 
 class TimeEmbedding(nn.Module):
-    """t in [0, 1], shape (B,) → (B, dim): sines and cosines of t at `dim`/2 geometric frequencies, then a small MLP.
+    """t in [0, 1], (B,) or (B, N) → (…, dim): its sines and cosines at `features`/2 geometric frequencies, then an MLP.
 
     The sinusoids are the transformer's (arXiv 1706.03762, section 3.5) of 1000·t, the step count of DDPM.
     """
@@ -22,35 +22,15 @@ class TimeEmbedding(nn.Module):
     def forward(self, t: Tensor) -> Tensor:
         # Made here, not kept as a buffer, so that `net.bfloat16()` cannot round the frequencies.
         rank = torch.arange(self.pairs, dtype=t.dtype, device=t.device) / self.pairs
-        angles = t[:, None] * (1000 * torch.exp(-math.log(self.max_period) * rank))  # (B, features/2)
-        waves = torch.cat([angles.cos(), angles.sin()], dim=1)
-        return self.mlp(waves.to(next(self.mlp.parameters()).dtype))  # (B, dim)
+        angles = t[..., None] * (1000 * torch.exp(-math.log(self.max_period) * rank))  # (…, features/2)
+        waves = torch.cat([angles.cos(), angles.sin()], dim=-1)
+        return self.mlp(waves.to(next(self.mlp.parameters()).dtype))  # (…, dim)
 
 
-class LabelEmbedding(nn.Embedding):
-    """Labels 0 … n_classes − 1, and n_classes for "no label": (B,) int64 → (B, dim)."""
-
-    def __init__(self, n_classes: int, dim: int):
-        super().__init__(n_classes + 1, dim)
-        self.n_classes = n_classes
-
-
-class TimeLabelEmbedding(nn.Module):
-    """embedding(t) + embedding(y), (B, dim); with n_classes = 0 the model has no label and y must be None."""
-
-    def __init__(self, n_classes: int, dim: int):
-        super().__init__()
-        self.time = TimeEmbedding(dim)
-        self.label = LabelEmbedding(n_classes, dim) if n_classes else None
-
-    def forward(self, t: Tensor, y: Tensor | None) -> Tensor:
-        if self.label is None:
-            require(y is None, "y", describe(y), "nothing: this model has no classes")
-            return self.time(t)
-        expected = (
-            f"int64 labels 0 … {self.label.n_classes} ({self.label.n_classes} = no label), a scalar or ({len(t)},)"
-        )
-        fits = isinstance(y, Tensor) and y.dtype == torch.int64 and tuple(y.shape) in ((), (len(t),))
-        require(fits, "y", describe(y), expected)
-        assert isinstance(y, Tensor)
-        return self.time(t) + self.label(y.to(t.device).expand(len(t)))
+def add_vector(embedding: Tensor, vector: Tensor | None) -> Tensor:
+    """The time embedding, (B, dim) or (B, N, dim), plus a condition's vector (B, dim) where there is one."""
+    if vector is None:
+        return embedding
+    wanted = (embedding.shape[0], embedding.shape[-1])
+    require(tuple(vector.shape) == wanted, "vector", describe(vector), f"shape {wanted}")
+    return embedding + (vector if embedding.ndim == 2 else vector[:, None])

@@ -5,7 +5,7 @@ import torch
 
 from minidiff.backbones.mlp import MLP
 from minidiff.backbones.unet import UNet
-from minidiff.systems.train import initialised
+from minidiff.randomness import initialised
 
 
 def shaken(model: torch.nn.Module) -> torch.nn.Module:

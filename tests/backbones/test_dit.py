@@ -2,9 +2,9 @@
 
 import pytest
 import torch
+from minidiff.nn.modulation import ModulatedBlock
 
 from minidiff.backbones.dit import DiT
-from minidiff.nn.modulation import ModulatedBlock
 from minidiff.shapes import patchify, unpatchify
 
 

@@ -8,15 +8,15 @@ from torch import Tensor
 
 from minidiff import times
 from minidiff.backbones.mlp import MLP
+from minidiff.conditioning import Conditioned, Labels
 from minidiff.data.mixtures import ring, three_modes
 from minidiff.denoiser import Denoiser
 from minidiff.guidance import bind
 from minidiff.judges.wasserstein import w1
 from minidiff.predictions import EPS, VELOCITY, X0, Prediction, V
-from minidiff.randomness import randn, seeded
+from minidiff.randomness import initialised, randn, seeded
 from minidiff.samplers import ddim, ddpm, dpmpp_2m, euler, heun, sample
 from minidiff.schedules import DDPM, Cosine, Linear, Schedule
-from minidiff.systems.train import initialised
 from minidiff.training import diffuse, fit
 
 FLOAT64 = torch.float64
@@ -180,7 +180,9 @@ def test_with_eight_calls_the_straight_path_beats_ddpm_and_the_credit_is_the_sch
 
 def trained(draw, steps: int, drop: float = 0.15) -> Denoiser:
     null = {"y": torch.tensor(WORLD.n_classes)}
-    model = initialised(lambda: Denoiser(MLP(2, WORLD.n_classes, width=64), Cosine(), V), seed=1)
+    model = initialised(
+        lambda: Denoiser(Conditioned(Labels(WORLD.n_classes, 64), MLP(2, width=64)), Cosine(), V), seed=1
+    )
     noisy_draw = diffuse(draw, times.uniform, drop=drop, null=null)
     *_, last = fit(model, noisy_draw, steps, lr=4e-3, ema=0.995, seed=1, bar=False)
     return last.ema

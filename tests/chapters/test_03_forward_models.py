@@ -11,6 +11,7 @@ from minidiff.data.captions import captions
 from minidiff.data.mixtures import ring
 from minidiff.data.prompts import World, place
 from minidiff.data.scenes import Scenes, render
+from minidiff.editing import sdedit
 from minidiff.guidance import bind, classifier, likelihood, project
 from minidiff.judges.scenes import parse, same
 from minidiff.judges.scorecard import matches
@@ -18,9 +19,8 @@ from minidiff.judges.wasserstein import w1
 from minidiff.randomness import randn, seeded
 from minidiff.samplers import ddpm, sample
 from minidiff.schedules import Linear
-from minidiff.systems import scenes
-from minidiff.editing import sdedit
-from minidiff.weights import manifest
+from minidiff.systems import scenes_captioner, scenes_unconditional
+from minidiff.weights import record
 
 F64, LINEAR, NOISE, N = torch.float64, Linear(), 0.1, 32
 HIDDEN = torch.rand(16, 16, generator=seeded(3)) < 0.25
@@ -64,7 +64,7 @@ def fingerprint(model) -> str:
 
 @pytest.fixture(scope="module")
 def model():
-    found = scenes.unconditional()
+    found = scenes_unconditional.MODEL.load()
     before = fingerprint(found)
     yield found
     assert fingerprint(found) == before, "the weights changed"
@@ -72,7 +72,7 @@ def model():
 
 @pytest.fixture(scope="module")
 def truth():
-    return place(scenes.WORLD.prompts(N, 7, "test"), 8)
+    return place(scenes_unconditional.WORLD.prompts(N, 7, "test"), 8)
 
 
 def draw(guided, n: int = N, seed: int = 0):
@@ -134,8 +134,8 @@ def test_strokes_trade_faithfulness_for_realism_and_a_likelihood_is_far_more_fai
 
 def test_the_gradient_is_that_of_the_sum_of_the_words(truth):
     """Against a finite difference, and against the sum of single-word gradients; captions differ in length."""
-    captioner = scenes.captioner().double()
-    tokens = scenes.tokens(["a red circle", "a blue star left of a green cross"])
+    captioner = scenes_captioner.MODEL.load().double()
+    tokens = scenes_captioner.tokens(["a red circle", "a blue star left of a green cross"])
     lengths = (tokens != 0).sum(1)
     assert lengths[0] != lengths[1]
     x, t = render(truth)[:2].double() + 0.3 * randn((2, 3, 16, 16), seeded(0), F64), torch.tensor(0.3, dtype=F64)
@@ -153,10 +153,10 @@ def test_the_gradient_is_that_of_the_sum_of_the_words(truth):
 
 @pytest.mark.slow
 def test_sentences_are_obeyed_four_times_as_often_as_by_chance_and_word_order_counts(model):
-    captioner = scenes.captioner()
+    captioner = scenes_captioner.MODEL.load()
     prompts = World(families=("relation",)).prompts(24, 5, "train")
     prompts = [*prompts, *(p.swapped() for p in prompts)]
-    tokens = scenes.tokens(captions(prompts))
+    tokens = scenes_captioner.tokens(captions(prompts))
     told = draw(classifier(bind(model), lambda x, t: captioner.log_prob(x, t, tokens), LINEAR, 12.0), len(prompts))
     plain = draw(bind(model), len(prompts))
     own = float(matches(prompts, told).double().mean())
@@ -169,6 +169,6 @@ def test_sentences_are_obeyed_four_times_as_often_as_by_chance_and_word_order_co
 
 @pytest.mark.parametrize("name", ["scenes-unconditional", "scenes-captioner"])
 def test_the_weights_say_where_they_come_from(name):
-    entry = manifest()[name]
+    entry = record(name)
     assert entry["command"] == f"minidiff train {name}"
     assert len(entry["sha256"]) == 64

@@ -8,16 +8,15 @@ import torch.nn.functional as F
 
 from minidiff import times
 from minidiff.data.mixtures import decoys, three_modes
-from minidiff.guides.classifier import PointClassifier
 from minidiff.guidance import bind, classifier
+from minidiff.guides.classifier import PointClassifier
 from minidiff.judges.wasserstein import floor, w1
-from minidiff.randomness import randn, seeded
+from minidiff.randomness import initialised, randn, seeded
 from minidiff.samplers import ddim, ddpm, dpmpp_2m, sample
 from minidiff.schedules import DDPM, Linear
 from minidiff.systems import fashion
-from minidiff.systems.train import initialised
 from minidiff.training import diffuse, fit
-from minidiff.weights import manifest
+from minidiff.weights import record
 
 LINE, DISCRETE, PLANE, STRAIGHT, N = three_modes(), DDPM(), decoys(), Linear(), 1500
 PRIOR = bind(LINE.denoiser(DISCRETE))
@@ -123,7 +122,7 @@ def test_only_the_noise_aware_classifier_guides(guides):
 
 
 def test_on_clothes_the_independent_judge_agrees_with_the_noise_aware_guide_only():
-    model, judge = fashion.denoiser(), fashion.judge()
+    model, judge = fashion.DENOISER.load(), fashion.JUDGE.load()
     y = torch.arange(10).repeat(4)
     noise = randn((40, 1, 28, 28), seeded(range(40)))
 
@@ -133,15 +132,15 @@ def test_on_clothes_the_independent_judge_agrees_with_the_noise_aware_guide_only
         *_, x = sample(guided, noise, times.linear(20), dpmpp_2m(model.schedule))
         return judge.predict(x)
 
-    named = judged(fashion.noisy_classifier(), 8.0)
+    named = judged(fashion.NOISY_CLASSIFIER.load(), 8.0)
     assert (named == y).double().mean() > 0.8
     assert (named == y.roll(1)).double().mean() < 0.2  # shuffled wishes
-    assert (judged(fashion.clean_classifier(), 8.0) == y).double().mean() < 0.5
+    assert (judged(fashion.CLEAN_CLASSIFIER.load(), 8.0) == y).double().mean() < 0.5
 
 
 def test_the_recorded_curve_belongs_to_the_shipped_weights(root):
     recorded = json.loads((root / "benchmarks/results/fashion_classifier_guidance.json").read_text())
-    assert all(manifest()[name]["sha256"] == value for name, value in recorded["weights"].items())
+    assert all(record(name)["sha256"] == value for name, value in recorded["weights"].items())
     for seed in {row["seed"] for row in recorded["rows"]}:
         rows = [r for r in recorded["rows"] if r["seed"] == seed and r["guide"] == "noisy" and not r["labelled"]]
         rows.sort(key=lambda r: r["w"])

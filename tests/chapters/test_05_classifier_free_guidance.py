@@ -11,17 +11,16 @@ from torch import Tensor
 
 from minidiff import times
 from minidiff.backbones.mlp import MLP
+from minidiff.conditioning import Conditioned, Labels
 from minidiff.data.mixtures import gaussian, isotropic, lookalikes, ring
 from minidiff.denoiser import Denoiser
 from minidiff.guidance import bind, cfg, extrapolate, within
 from minidiff.judges.coverage import diversity, recall
 from minidiff.predictions import VELOCITY
-from minidiff.randomness import randn, seeded
+from minidiff.randomness import initialised, randn, seeded
 from minidiff.samplers import ddim, ddpm, heun, sample
 from minidiff.schedules import DDPM, Cosine, Karras, Linear
-from minidiff.systems.train import initialised
 from minidiff.training import diffuse, fit
-from minidiff.weights import manifest
 
 LINEAR, WORLD = Linear(), lookalikes()
 EXACT = WORLD.denoiser(LINEAR)
@@ -116,7 +115,9 @@ def trained(request) -> tuple[Denoiser, Denoiser, Denoiser]:
     """(with 15 % dropped, the same after 150 of its 900 steps, never dropped)"""
 
     def train(drop: float) -> tuple[Denoiser, Denoiser]:
-        network = initialised(lambda: Denoiser(MLP(2, n_classes=2, width=64), LINEAR, VELOCITY), seed=request.param)
+        network = initialised(
+            lambda: Denoiser(Conditioned(Labels(2, 64), MLP(2, width=64)), LINEAR, VELOCITY), seed=request.param
+        )
         draw, early = diffuse(WORLD.draw(256), drop=drop, null={"y": torch.tensor(2)}), network
         for progress in fit(network, draw, steps=900, lr=3e-3, ema=0.99, seed=request.param, bar=False):
             if progress.step == 150:

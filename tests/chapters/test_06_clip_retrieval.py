@@ -7,29 +7,30 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from minidiff.data import emoji as real
+from minidiff.data import emoji
 from minidiff.data.captions import captions
 from minidiff.data.prompts import World, minimal_pairs, place
 from minidiff.data.scenes import render
+from minidiff.data.web import collect
 from minidiff.encoders.clip import contrastive_loss
+from minidiff.judges.ranking import recall_at
 from minidiff.judges.scenes import parse
 from minidiff.judges.scorecard import shows
+from minidiff.randomness import initialised
 from minidiff.retrieval import Index, auc, match_scores, near_duplicates
-from minidiff.systems import clip, clip_emoji
-from minidiff.systems.clip_recipes import colour_captions, shape_captions, singles, zero_shot
-from minidiff.systems.train import initialised
-from minidiff.data.web import collect
+from minidiff.systems import clip_emoji, clip_german, clip_scenes
+from minidiff.systems.clip_scenes import colour_captions, shape_captions, singles, zero_shot
 from minidiff.training import step_generator
 
 
 @pytest.fixture(scope="module")
 def model():
-    return clip.scenes()
+    return clip_scenes.MODEL.load()
 
 
 @pytest.fixture(scope="module")
 def untrained():
-    return initialised(clip.build_scenes, 0).eval().requires_grad_(False)
+    return initialised(clip_scenes.build, 0).eval().requires_grad_(False)
 
 
 def look(model, prompts, seed=0):
@@ -37,7 +38,7 @@ def look(model, prompts, seed=0):
 
 
 def read(model, texts):
-    return model.encode_text(clip.tokens(texts))
+    return model.encode_text(clip_scenes.tokens(texts))
 
 
 # ---------------------------------------------------------------- the loss
@@ -78,12 +79,12 @@ def test_the_gradient_pulls_pairs_and_pushes_the_hardest_rivals():
 
 @pytest.mark.parametrize("seed", [300, 301, 302])
 def test_recall_at_1_of_50_held_out_contents(model, untrained, seed):
-    prompts = clip.held_out(50, seed)
+    prompts = clip_scenes.held_out(50, seed)
     table = look(model, prompts, seed) @ read(model, captions(prompts)).T
-    assert clip.recall_at(table) >= 0.95
-    assert clip.recall_at(table.T) >= 0.95
-    assert clip.recall_at(table[torch.randperm(50, generator=step_generator(seed, 0))]) <= 0.14
-    assert clip.recall_at(look(untrained, prompts, seed) @ read(untrained, captions(prompts)).T) <= 0.14
+    assert recall_at(table) >= 0.95
+    assert recall_at(table.T) >= 0.95
+    assert recall_at(table[torch.randperm(50, generator=step_generator(seed, 0))]) <= 0.14
+    assert recall_at(look(untrained, prompts, seed) @ read(untrained, captions(prompts)).T) <= 0.14
 
 
 def test_zero_shot_colours_and_shapes(model, untrained):
@@ -116,13 +117,13 @@ def test_what_comes_after_77_tokens_is_not_there(model):
 
 
 def test_german_queries_find_the_same_pictures(model):
-    german, shares = clip.german(), Counter()
+    german, shares = clip_german.MODEL.load(), Counter()
     for seed in (300, 301, 302):
-        prompts = clip.held_out(50, seed)
+        prompts = clip_scenes.held_out(50, seed)
         seen, translated = look(model, prompts, seed), captions(prompts, "german")
-        shares["English"] += clip.recall_at(read(model, captions(prompts)) @ seen.T) / 3
-        shares["German"] += clip.recall_at(german.encode_text(clip.german_tokens(translated)) @ seen.T) / 3
-        shares["no tower for it"] += clip.recall_at(read(model, translated) @ seen.T) / 3
+        shares["English"] += recall_at(read(model, captions(prompts)) @ seen.T) / 3
+        shares["German"] += recall_at(german.encode_text(clip_german.german_tokens(translated)) @ seen.T) / 3
+        shares["no tower for it"] += recall_at(read(model, translated) @ seen.T) / 3
     assert shares["German"] > shares["English"] - 0.05
     assert shares["no tower for it"] < 0.3
 
@@ -186,12 +187,12 @@ def test_search_finds_what_the_parser_sees_and_skips_what_is_not_safe(model, web
 
 
 def test_unseen_concepts_are_found_above_chance_and_across_styles():
-    model, (_, test) = clip_emoji.emoji(), real.split()
-    said = model.encode_text(clip_emoji.emoji_tokens([real.load().names[i] for i in test.tolist()]))
-    seen = {style: model.encode_image(real.pictures(style)[test]) for style in real.STYLES}
-    for style in real.STYLES:
-        assert clip.recall_at(said @ seen[style].T, 10) > 0.25  # chance is 10/123 = 0.08
+    model, (_, test) = clip_emoji.MODEL.load(), emoji.split()
+    said = model.encode_text(clip_emoji.emoji_tokens([emoji.load().names[i] for i in test.tolist()]))
+    seen = {style: model.encode_image(emoji.pictures(style)[test]) for style in emoji.STYLES}
+    for style in emoji.STYLES:
+        assert recall_at(said @ seen[style].T, 10) > 0.25  # chance is 10/123 = 0.08
         mixed = said[torch.randperm(len(test), generator=step_generator(0, 0))]
-        assert clip.recall_at(mixed @ seen[style].T, 10) < 0.18
-    assert clip.recall_at(seen["fluent"] @ seen["noto"].T, 5) > 0.4
-    assert clip.recall_at(seen["fluent"] @ seen["noto"].roll(1, 0).T, 5) < 0.18
+        assert recall_at(mixed @ seen[style].T, 10) < 0.18
+    assert recall_at(seen["fluent"] @ seen["noto"].T, 5) > 0.4
+    assert recall_at(seen["fluent"] @ seen["noto"].roll(1, 0).T, 5) < 0.18

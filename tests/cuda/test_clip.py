@@ -5,10 +5,9 @@ import torch
 
 from minidiff.encoders.clip import CLIP, ImageTower, TextTower
 from minidiff.encoders.tokenizer import WordTokenizer
-from minidiff.randomness import randn, seeded
+from minidiff.randomness import initialised, randn, seeded
 from minidiff.retrieval import Index, auc, match_scores
-from minidiff.systems.second_language import SecondLanguage, align
-from minidiff.systems.train import initialised
+from minidiff.systems.clip_german import SecondLanguage, align
 
 pytestmark = pytest.mark.cuda
 TEXTS = ["a red circle", "a blue star", "a green heart above a red square", "nothing"]

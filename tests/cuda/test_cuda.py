@@ -7,15 +7,15 @@ import torch
 
 from minidiff import times
 from minidiff.backbones.mlp import MLP
+from minidiff.conditioning import Conditioned, Labels
 from minidiff.data.mixtures import ring
 from minidiff.denoiser import Denoiser
 from minidiff.guidance import bind, cfg, classifier, extrapolate
 from minidiff.predictions import VELOCITY
-from minidiff.randomness import randn, seeded
+from minidiff.randomness import initialised, randn, seeded
 from minidiff.samplers import ddim, ddpm, dpmpp_2m, euler, heun, sample
 from minidiff.schedules import DDPM, Cosine, Linear
 from minidiff.systems import fashion
-from minidiff.systems.train import initialised
 from minidiff.training import diffuse, draw_rows, fit
 
 pytestmark = pytest.mark.cuda
@@ -50,20 +50,22 @@ def test_classifier_guidance_agrees_with_the_cpu():
 
 def test_fashion_pictures_agree_with_the_cpu():
     on_cpu = fashion.pictures([0, 7], w=1.0, per_class=2, steps=8)
-    on_gpu = fashion.pictures([0, 7], w=1.0, per_class=2, steps=8, model=fashion.denoiser().to(GPU))
+    on_gpu = fashion.pictures([0, 7], w=1.0, per_class=2, steps=8, model=fashion.DENOISER.load().to(GPU))
     assert on_gpu.device.type == "cuda"
     assert float((on_cpu - on_gpu.cpu()).abs().mean()) <= 0.02  # TF32 and other kernels, twenty calls in a row
 
 
 def test_cfg_takes_conditions_from_the_cpu():
-    model = fashion.denoiser().to(GPU)
+    model = fashion.DENOISER.load().to(GPU)
     guided = cfg(model, {"y": torch.tensor([3, 5])}, fashion.NULL, w=2.0)
     assert guided(torch.zeros(2, 1, 28, 28, device=GPU), torch.tensor(0.5)).device.type == "cuda"
 
 
 def test_fit_agrees_with_the_cpu_and_resumes(tmp_path):
     def losses(device, folder=None):
-        model = initialised(lambda: Denoiser(MLP(2, n_classes=2, width=32), Linear(), VELOCITY), seed=3).to(device)
+        model = initialised(
+            lambda: Denoiser(Conditioned(Labels(2, 32), MLP(2, width=32)), Linear(), VELOCITY), seed=3
+        ).to(device)
         draw = diffuse(ring().draw(64), times.uniform, drop=0.2, null={"y": torch.tensor(2)})
         return [p.loss for p in fit(model, draw, 30, lr=1e-2, bar=False, path=folder, every=10)]
 

@@ -16,16 +16,17 @@ import sys
 import torch
 from minidiff import times
 from minidiff.backbones.mlp import MLP
+from minidiff.conditioning import Conditioned, Labels
 from minidiff.data.mixtures import ring
 from minidiff.denoiser import Denoiser
 from minidiff.predictions import VELOCITY
 from minidiff.schedules import Linear
-from minidiff.systems.train import initialised
+from minidiff.randomness import initialised
 from minidiff.training import diffuse, fit
 
 torch.set_num_threads(1)
 batch, folder = int(sys.argv[1]), sys.argv[2]
-model = initialised(lambda: Denoiser(MLP(2, n_classes=2, width=32), Linear(), VELOCITY), seed=3)
+model = initialised(lambda: Denoiser(Conditioned(Labels(2, 32), MLP(2, width=32)), Linear(), VELOCITY), seed=3)
 draw = diffuse(ring().draw(batch), times.uniform, drop=0.2, null={"y": torch.tensor(2)})
 for _ in fit(model, draw, 40, lr=1e-2, path=folder, every=15, bar=False, seed=5):
     pass

@@ -9,8 +9,7 @@ import torch.nn.functional as F
 
 from minidiff.encoders.clip import CLIP, ImageTower, TextTower, contrastive_loss
 from minidiff.encoders.tokenizer import END, PAD, START, WordTokenizer
-from minidiff.randomness import randn, seeded
-from minidiff.systems.train import initialised
+from minidiff.randomness import initialised, randn, seeded
 from minidiff.training import fit
 
 VOCAB, LENGTH = 20, 10

@@ -5,8 +5,8 @@ from itertools import product
 import pytest
 import torch
 
-from minidiff.guides.captioner import Captioner
 from minidiff.encoders.tokenizer import END, PAD, START
+from minidiff.guides.captioner import Captioner
 from minidiff.schedules import Linear
 
 

@@ -4,9 +4,8 @@ import pytest
 import torch
 
 from minidiff.guides.classifier import PointClassifier
-from minidiff.randomness import randn, seeded
+from minidiff.randomness import initialised, randn, seeded
 from minidiff.schedules import Linear
-from minidiff.systems.train import initialised
 
 
 @pytest.fixture

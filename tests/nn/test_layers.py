@@ -6,9 +6,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from minidiff.nn.conv import PixelAttention
+from minidiff.nn.conv import PixelAttention, ResBlock
 from minidiff.nn.embeddings import TimeEmbedding, TimeLabelEmbedding
-from minidiff.nn.conv import ResBlock
 from minidiff.nn.init import groups, zeroed
 
 

@@ -3,8 +3,8 @@
 import pytest
 import torch
 import torch.nn.functional as F
-
 from minidiff.nn.transformer import Attention, Block, quick_gelu
+
 from minidiff.randomness import randn, seeded
 
 

@@ -4,7 +4,8 @@ import pytest
 import torch
 import transformers
 
-from minidiff.encoders.clip import CLIP, OPENAI_MEAN, OPENAI_STD
+from minidiff.encoders.clip import CLIP
+from minidiff.encoders.clip_folder import OPENAI_MEAN, OPENAI_STD, read_clip
 
 pytestmark = pytest.mark.parity
 TOLERANCE = 1e-5
@@ -61,7 +62,7 @@ def gaps(found, wanted) -> list[float]:
 def test_embeddings_and_logits_are_equal(tmp_path, seed, activation):
     model, (tokens, pictures) = written(tmp_path, seed, activation), inputs(seed)
     wanted = reference(model, tokens, pictures)
-    assert max(gaps(ours(CLIP.from_folder(tmp_path), tokens, pictures), wanted)) <= TOLERANCE
+    assert max(gaps(ours(read_clip(tmp_path), tokens, pictures), wanted)) <= TOLERANCE
     assert float(wanted[2].std()) > 0.1  # the pairs are told apart: equality means something
 
 
@@ -70,9 +71,7 @@ def test_the_id_of_end_is_that_of_the_folder(tmp_path, eos):
     """With 2, transformers reads the largest id of each row."""
     model = written(tmp_path, 0, eos=eos)
     tokens, pictures = inputs(0, eos=VOCAB - 1 if eos == 2 else eos)
-    assert (
-        max(gaps(ours(CLIP.from_folder(tmp_path), tokens, pictures), reference(model, tokens, pictures))) <= TOLERANCE
-    )
+    assert max(gaps(ours(read_clip(tmp_path), tokens, pictures), reference(model, tokens, pictures))) <= TOLERANCE
 
 
 def slip_activation(model: CLIP) -> None:
@@ -96,7 +95,7 @@ def slip_norms(model: CLIP) -> None:
 @pytest.mark.parametrize("slip", [slip_activation, slip_causal, slip_pixels, slip_norms])
 def test_slight_differences_are_found(tmp_path, slip):
     theirs, (tokens, pictures) = written(tmp_path, 0), inputs(0)
-    model = CLIP.from_folder(tmp_path)
+    model = read_clip(tmp_path)
     slip(model)
     assert max(gaps(ours(model, tokens, pictures), reference(theirs, tokens, pictures))) > 100 * TOLERANCE
 
@@ -105,7 +104,7 @@ def test_half_precision_and_a_processor_beside_it(tmp_path):
     model, (tokens, pictures) = written(tmp_path, 1), inputs(1)
     transformers.CLIPImageProcessor(image_mean=[0.5, 0.4, 0.3], image_std=[0.2, 0.3, 0.4]).save_pretrained(tmp_path)
     model.half().save_pretrained(tmp_path)
-    read = CLIP.from_folder(tmp_path)
+    read = read_clip(tmp_path)
     assert torch.allclose(read.image.mean.flatten(), torch.tensor([0.5, 0.4, 0.3]))
     assert torch.allclose(read.image.std.flatten(), torch.tensor([0.2, 0.3, 0.4]))
     assert {p.dtype for p in read.parameters()} == {torch.float32}
@@ -120,19 +119,19 @@ def test_missing_and_cut_off_files_are_named(tmp_path, name):
     for share in (0.0, 0.01, 0.5, 0.99):
         (tmp_path / name).write_bytes(whole[: int(share * len(whole))])
         with pytest.raises(ValueError, match=name):
-            CLIP.from_folder(tmp_path)
+            read_clip(tmp_path)
     (tmp_path / name).unlink()
     with pytest.raises(ValueError, match=name):
-        CLIP.from_folder(tmp_path)
+        read_clip(tmp_path)
 
 
 def test_another_models_folder_is_named(tmp_path):
     transformers.BertConfig().save_pretrained(tmp_path)
     with pytest.raises(ValueError, match="not a CLIPModel's"):
-        CLIP.from_folder(tmp_path)
+        read_clip(tmp_path)
     written(tmp_path, 0)
     config = transformers.CLIPConfig.from_pretrained(tmp_path)
     config.text_config.num_hidden_layers = 4
     config.save_pretrained(tmp_path)
     with pytest.raises(ValueError, match="do not fit"):
-        CLIP.from_folder(tmp_path)
+        read_clip(tmp_path)

@@ -10,12 +10,12 @@ LABELS = torch.arange(10).repeat_interleave(6)
 
 @pytest.fixture(scope="module")
 def model():
-    return fashion.denoiser()
+    return fashion.DENOISER.load()
 
 
 @pytest.fixture(scope="module")
 def judge():
-    return fashion.judge()
+    return fashion.JUDGE.load()
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +58,7 @@ def test_the_judge_knows_real_test_pictures(judge, fashion_mnist_root):
 def test_noise_aware_classifier_sees_through_noise_and_the_clean_one_does_not(fashion_mnist_root):
     from minidiff.systems.recipes import classifier_accuracy
 
-    noisy, clean = fashion.noisy_classifier(), fashion.clean_classifier()
+    noisy, clean = fashion.NOISY_CLASSIFIER.load(), fashion.CLEAN_CLASSIFIER.load()
     assert classifier_accuracy(noisy, 0.7) >= 0.65  # 0.72 when it was trained
     assert classifier_accuracy(clean, 0.7) <= 0.30  # 0.17
     assert classifier_accuracy(clean, 0.0) >= 0.88  # 0.90: it is a good classifier of what it was trained on

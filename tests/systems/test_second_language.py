@@ -5,10 +5,9 @@ import torch
 
 from minidiff.encoders.clip import CLIP, ImageTower, TextTower
 from minidiff.encoders.tokenizer import WordTokenizer
-from minidiff.randomness import seeded
+from minidiff.randomness import initialised, seeded
 from minidiff.retrieval import Index
-from minidiff.systems.second_language import SecondLanguage, align
-from minidiff.systems.train import initialised
+from minidiff.systems.clip_german import SecondLanguage, align
 
 COLOURS, SHAPES = ("red", "green", "blue", "white"), ("circle", "square", "star", "heart")
 GERMAN = dict(zip(COLOURS + SHAPES, ("rot", "grün", "blau", "weiß", "kreis", "quadrat", "stern", "herz")))

@@ -4,12 +4,12 @@ import json
 
 import pytest
 import torch
+from minidiff.systems.recipes import RECIPES
+from minidiff.systems.train import Recipe, initialised, train
 from torch import nn
 
 from minidiff import weights
 from minidiff.cli import main
-from minidiff.systems.recipes import RECIPES
-from minidiff.systems.train import Recipe, initialised, train
 from minidiff.training import draw_rows
 
 
@@ -76,7 +76,7 @@ def test_recipes_build_what_was_shipped():
     for each in RECIPES:
         model = each.build()
         model.load_state_dict(weights.load_weights(each.name))
-        entry = weights.manifest()[each.name]
+        entry = weights.record(each.name)
         assert sum(p.numel() for p in model.parameters()) == entry["parameters"]
         assert (each.steps, each.seed) == (entry["steps"], entry["seed"])
         assert weights.curve(each.name)[0][-1] == each.steps

@@ -1,0 +1,173 @@
+"""What stands beside a network: it turns labels, words and frozen encoders into the four things a backbone takes.
+
+    vector        (B, D)         added to the time embedding
+    context       (B, L, D)      tokens to look at
+    context_mask  (B, L) bool    True for real tokens, False for padding
+    concat        (B, C, H, W)   more channels of the input
+
+A conditioning is a module `conditioning(batch, **cond) -> dict` with some of these. Its keyword-only arguments are the
+names of the conditions, so that a misspelt one is a `TypeError`; the null condition is another dict of the same names.
+A backbone knows none of this: exchanging the conditioning exchanges what a generator listens to.
+"""
+
+import inspect
+from typing import NamedTuple, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from minidiff.nn.block import Block
+from minidiff.validate import describe, require
+
+Given = dict[str, Tensor]
+
+
+class Encoded(NamedTuple):
+    """What a text encoder says of a caption: pooled (B, out) or None, tokens (B, L, dim), mask (B, L) bool or None."""
+
+    vector: Tensor | None
+    context: Tensor
+    mask: Tensor | None
+
+
+class TextEncoder(Protocol):
+    """Anything that reads tokens (B, L) int64. dim: width of its token vectors; out: of the pooled one, 0 for none."""
+
+    dim: int
+    out: int
+
+    def encode(self, tokens: Tensor) -> Encoded: ...
+
+
+class Conditioned(nn.Module):
+    """`net(x_t, t, **cond)` for `Denoiser`: a backbone, and a conditioning beside it that reads `cond`."""
+
+    def __init__(self, conditioning: nn.Module, backbone: nn.Module):
+        super().__init__()
+        self.conditioning, self.backbone = conditioning, backbone
+
+    def forward(self, x_t: Tensor, t: Tensor, **cond: Tensor) -> Tensor:
+        return self.backbone(x_t, t, **self.conditioning(len(x_t), **cond))
+
+
+class Labels(nn.Embedding):
+    """Labels 0 … n_classes − 1, and n_classes for "no label": y, a scalar or (B,) int64 → vector (B, dim)."""
+
+    def __init__(self, n_classes: int, dim: int):
+        super().__init__(n_classes + 1, dim)
+        self.n_classes = n_classes
+
+    def forward(self, batch: int, *, y: Tensor) -> Given:  # type: ignore[override]
+        fits = isinstance(y, Tensor) and y.dtype == torch.int64 and tuple(y.shape) in ((), (batch,))
+        expected = f"int64 labels 0 … {self.n_classes} ({self.n_classes} = no label), a scalar or ({batch},)"
+        require(fits, "y", describe(y), expected)
+        return {"vector": super().forward(y.to(self.weight.device)).expand(batch, -1)}
+
+
+def require_tokens(tokens: object, batch: int, length: int) -> None:
+    """`tokens` must be int64 of shape (batch, at most `length`)."""
+    fits = isinstance(tokens, Tensor) and tokens.dtype == torch.int64 and tokens.ndim == 2
+    fits = fits and tokens.shape[0] == batch and tokens.shape[1] <= length  # type: ignore[union-attr]
+    require(fits, "tokens", describe(tokens), f"int64 tokens (B, L), B = {batch} and L ≤ {length}")
+
+
+class Words(nn.Module):
+    """Captions as tokens (B, L ≤ length) int64 → context (B, L, dim), learned together with the generator.
+
+    Word vectors plus positions, `depth` blocks over them, and with depth > 0 a last norm. place_std: of the initial
+    positions. Word vectors have 1: where their order matters, positions of 0.3 are found sooner than of 0.02. Padding
+    is a word like others, and is looked at.
+    """
+
+    def __init__(self, vocabulary: int, length: int, dim: int, depth: int = 1, heads: int = 4, place_std: float = 0.3):
+        super().__init__()
+        self.length, self.words = length, nn.Embedding(vocabulary, dim)
+        self.place = nn.Parameter(place_std * torch.randn(length, dim))
+        self.blocks = nn.ModuleList(Block(dim, heads, activation=nn.functional.silu) for _ in range(depth))
+        self.norm = nn.LayerNorm(dim) if depth else nn.Identity()
+
+    def forward(self, batch: int, *, tokens: Tensor) -> Given:
+        require_tokens(tokens, batch, self.length)
+        x = self.words(tokens.to(self.place.device)) + self.place[: tokens.shape[1]]
+        for block in self.blocks:
+            x = block(x)
+        return {"context": self.norm(x)}
+
+
+class Frozen(nn.Module):
+    """A text encoder that is not trained: tokens (B, L) → context (B, L, context_dim), vector (B, vector_dim), mask.
+
+    Only the two linear maps to the backbone's widths learn. context_dim or vector_dim None leaves that part out. The
+    encoder stays in evaluation mode, and its weights, part of the state dict, never move.
+    """
+
+    def __init__(
+        self, encoder: TextEncoder, length: int, context_dim: int | None = None, vector_dim: int | None = None
+    ):
+        super().__init__()
+        require(context_dim is not None or vector_dim is not None, "context_dim, vector_dim", "neither", "at least one")
+        require(vector_dim is None or encoder.out > 0, "vector_dim", vector_dim, "None: this encoder pools nothing")
+        assert isinstance(encoder, nn.Module)
+        self.encoder, self.length = encoder.requires_grad_(False).eval(), length
+        self.to_context = None if context_dim is None else nn.Linear(encoder.dim, context_dim)
+        self.to_vector = None if vector_dim is None else nn.Linear(encoder.out, vector_dim)
+
+    def train(self, mode: bool = True) -> "Frozen":
+        super().train(mode)
+        self.encoder.eval()
+        return self
+
+    def forward(self, batch: int, *, tokens: Tensor) -> Given:
+        require_tokens(tokens, batch, self.length)
+        with torch.no_grad():
+            vector, context, mask = self.encoder.encode(tokens.to(next(self.encoder.parameters()).device))
+        given: Given = {}
+        if self.to_vector is not None and vector is not None:
+            given["vector"] = self.to_vector(vector)
+        if self.to_context is not None:
+            given["context"] = self.to_context(context)
+            if mask is not None:
+                given["context_mask"] = mask
+        return given
+
+
+class Picture(nn.Module):
+    """A picture (B, C, H, W) that stands beside x_t: concat. For cascades, inpainting, edits."""
+
+    def forward(self, batch: int, *, picture: Tensor) -> Given:
+        fits = isinstance(picture, Tensor) and picture.ndim >= 3 and len(picture) == batch
+        require(fits, "picture", describe(picture), f"a tensor of shape ({batch}, C, …)")
+        return {"concat": picture}
+
+
+class Together(nn.Module):
+    """Several conditionings at once: each is given the conditions that it has an argument for.
+
+    Vectors add up; contexts, their masks, and channels of concat stand one after the other. A condition that nobody
+    has an argument for is a `TypeError`, as everywhere.
+    """
+
+    def __init__(self, *parts: nn.Module):
+        super().__init__()
+        self.parts = nn.ModuleList(parts)
+        kinds = [inspect.signature(part.forward).parameters.values() for part in parts]
+        self.names = [{p.name for p in ps if p.kind is inspect.Parameter.KEYWORD_ONLY} for ps in kinds]
+
+    def forward(self, batch: int, **cond: Tensor) -> Given:
+        unknown = sorted(cond.keys() - set().union(*self.names))
+        if unknown:
+            raise TypeError(f"unknown condition {unknown[0]!r}, expected some of {sorted(set().union(*self.names))}")
+        given = [p(batch, **{k: cond[k] for k in names & cond.keys()}) for p, names in zip(self.parts, self.names)]
+        vectors = [g["vector"] for g in given if "vector" in g]
+        contexts = [g for g in given if "context" in g]
+        pictures = [g["concat"] for g in given if "concat" in g]
+        joined: Given = {"vector": torch.stack(vectors).sum(0)} if vectors else {}
+        if contexts:
+            joined["context"] = torch.cat([g["context"] for g in contexts], 1)
+        if any("context_mask" in g for g in contexts):
+            joined["context_mask"] = torch.cat([g.get("context_mask", _all(g["context"])) for g in contexts], 1)
+        return joined | ({"concat": torch.cat(pictures, 1)} if pictures else {})
+
+
+def _all(context: Tensor) -> Tensor:
+    return torch.ones(context.shape[:2], dtype=torch.bool, device=context.device)

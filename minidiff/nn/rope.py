@@ -1,0 +1,48 @@
+"""Rotary positions (RoPE, arXiv 2104.09864) on any number of axes: queries and keys are turned, values are not.
+
+Pairs of neighbouring numbers of a head are points in a plane, turned by position·frequency. The product of a turned
+query and a turned key depends on the difference of their positions only. With several axes (row and column; time, row
+and column) each has its share of the pairs.
+"""
+
+from collections.abc import Sequence
+from itertools import product
+
+import torch
+from torch import Tensor
+
+from minidiff.validate import describe, require
+
+
+def grid(*sizes: int) -> Tensor:
+    """The positions of the tokens of a picture or clip, row by row: (N, axes) float32, N the product of the sizes."""
+    return torch.tensor(list(product(*(range(size) for size in sizes))), dtype=torch.float32).reshape(-1, len(sizes))
+
+
+class Rotary:
+    """A rotation for `Block(rotate=…)`: positions (L, axes) or (B, L, axes); axes: numbers of a head for each axis.
+
+    axes are even and add up to the head's width. theta: the slowest pair of an axis turns by 1/theta^(1 − 2/width)
+    a step. Angles are computed in float64 and kept in float32: large positions keep their precision.
+    """
+
+    def __init__(self, positions: Tensor, axes: Sequence[int], theta: float = 10_000.0):
+        fits = positions.ndim in (2, 3) and positions.shape[-1] == len(axes)
+        require(fits, "positions", describe(positions), f"shape (L, {len(axes)}) or (B, L, {len(axes)})")
+        require(all(a > 0 and a % 2 == 0 for a in axes), "axes", tuple(axes), "even positive widths")
+        angles = []
+        for axis, width in enumerate(axes):
+            rank = torch.arange(0, width, 2, dtype=torch.float64, device=positions.device) / width
+            angles.append(positions[..., axis, None].double() * theta**-rank)  # (…, L, width/2)
+        turned = torch.cat(angles, -1)
+        self.width, self.cos, self.sin = 2 * turned.shape[-1], turned.cos().float(), turned.sin().float()
+
+    def __call__(self, heads: Tensor) -> Tensor:
+        """(B, heads, L, d) → the same, turned: (x, y) → (x·cos − y·sin, x·sin + y·cos) for each pair."""
+        require(
+            heads.shape[-1] == self.width, "heads", describe(heads), f"heads of width {self.width}, the sum of axes"
+        )
+        require(heads.shape[-2] == self.cos.shape[-2], "heads", describe(heads), f"{self.cos.shape[-2]} tokens")
+        cos, sin = (a.to(heads)[..., None, :, :] for a in (self.cos, self.sin))
+        x, y = heads.unflatten(-1, (-1, 2)).unbind(-1)
+        return torch.stack([x * cos - y * sin, x * sin + y * cos], -1).flatten(-2)

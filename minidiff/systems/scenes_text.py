@@ -1,0 +1,98 @@
+"""From a sentence to a 16-px picture: a DiT that reads captions, trained in minutes on one core.
+
+A text block beside the network reads the caption once; in every block of the picture one softmax goes over the
+picture's tokens and the caption's. Muon on the blocks' matrices, AdamW on the rest; one modulation shared by all
+blocks. What each of these brings: `benchmarks/training_recipes.py`.
+
+TEXT       one or two objects, four relations
+FAMILIES   counts, negation, surrounding, three and four objects, too
+"""
+
+from collections.abc import Callable
+from functools import lru_cache, partial
+
+import torch.nn.functional as F
+from torch import Generator, Tensor
+
+from minidiff import times
+from minidiff.backbones.dit import DiT
+from minidiff.conditioning import Conditioned, Words
+from minidiff.data.captions import captions, vocabulary
+from minidiff.data.prompts import FAMILIES as ALL
+from minidiff.data.prompts import World, place
+from minidiff.data.scenes import render
+from minidiff.denoiser import Denoiser
+from minidiff.encoders.tokenizer import WordTokenizer
+from minidiff.judges.scorecard import Generate, shares
+from minidiff.optim import Muon, muon_groups
+from minidiff.predictions import X0, velocity_weight
+from minidiff.schedules import Linear
+from minidiff.systems.generator import generator
+from minidiff.systems.shipped import Shipped
+from minidiff.training import Batch, Draw, chunked, diffuse
+
+WORLD = World(families=("one", "relation"))
+"""One or two objects, five shapes, six colours."""
+EVERYTHING = World(families=ALL[1:])
+"""Every family of prompts but the empty picture."""
+
+
+@lru_cache
+def tokenizer(length: int) -> WordTokenizer:
+    """The words of short captions, "some" among them; captions of WORLD need 10 tokens, those of EVERYTHING 18."""
+    return WordTokenizer([*vocabulary(("short",)), "some"], length)
+
+
+def build(length: int, dim: int = 96, depth: int = 6) -> Denoiser:
+    """0.9 M parameters: 16 tokens of 4×4 pixels, width 96, 6 blocks; x0-prediction judged as a velocity."""
+    words = Words(len(tokenizer(length)), length, dim)
+    net = DiT(
+        dim=dim, depth=depth, context_dim=dim, reads="merged", shared=True, place_std=0.3, activation=F.silu,
+    )  # fmt: skip
+    return Denoiser(Conditioned(words, net), Linear(), X0, velocity_weight)
+
+
+def draw_scenes(batch: int, world: World, length: int) -> Draw:
+    """New scenes and short captions in every batch: {"x0": (batch, 3, 16, 16), "tokens": (batch, length)}."""
+
+    def draw(generator: Generator) -> Batch:
+        prompts = world.prompts(batch, generator, "train")
+        return {"x0": render(place(prompts, generator)), "tokens": tokenizer(length).encode(captions(prompts))}
+
+    return draw
+
+
+def null(length: int) -> dict[str, Tensor]:
+    """The empty caption: "no condition"."""
+    return {"tokens": tokenizer(length).encode([""])[0]}
+
+
+def pictures_of(model: Denoiser, length: int) -> Generate:
+    """`generate(texts, w, seeds)` in 50 ancestral steps: their fresh noise repairs what was drawn wrongly before."""
+    read = lambda texts: {"tokens": tokenizer(length).encode(texts)}
+    return generator(model, read, null(length), (3, 16, 16))
+
+
+def _scores(world: World, length: int) -> Callable[[Denoiser], dict[str, float]]:
+    def scores(model: Denoiser) -> dict[str, float]:
+        found = {}
+        for w in (0.0, 1.0):
+            for family, (right, other) in shares(pictures_of(model, length), world, w).items():
+                found[f"{family}, w={w:g}"] = round(right.share, 4)
+                found[f"{family}, w={w:g}, another caption"] = round(other.share, 4)
+        return found
+
+    return scores
+
+
+def _draw(world: World, length: int) -> Draw:
+    scenes, clock = chunked(lambda n: draw_scenes(n, world, length), 32), times.logit_normal(0.3, 1.0, stratified=True)
+    return diffuse(scenes, clock, drop=0.1, null=null(length))
+
+
+OPTIONS = {"optimizer": Muon, "groups": muon_groups, "ema": 0.999}
+
+TEXT = Shipped(
+    name="scenes-text", purpose="a caption becomes a 16-px scene of one or two objects", build=partial(build, 10),
+    draw=partial(_draw, WORLD, 10), steps=3000, scores=_scores(WORLD, 10), options=OPTIONS,
+)  # fmt: skip

@@ -1,0 +1,79 @@
+"""A shipped model: how it is built, what it learns from, how long, and what it scores, in one typed record."""
+
+import platform
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+import torch
+from torch import nn
+
+from minidiff.randomness import initialised
+from minidiff.training import Draw, fit, pick_device
+from minidiff.weights import FOLDER, load_weights, record, save_curve, save_weights
+
+M = TypeVar("M", bound=nn.Module)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shipped(Generic[M]):
+    """One model of a system's page.
+
+    name      of its files in assets/weights, and for `minidiff train`
+    purpose   one line: what it is for
+    build     () → the module, untrained
+    draw      () → the draw function of `training.fit` (reads the data)
+    scores    the trained module → numbers, measured after training and kept in the record
+    options   of `training.fit`, other than seed;  seed: of the initial weights and of the run
+    """
+
+    name: str
+    purpose: str
+    build: Callable[[], M]
+    draw: Callable[[], Draw]
+    steps: int
+    scores: Callable[[M], dict[str, float]]
+    options: Mapping[str, Any] = field(default_factory=dict)
+    seed: int = 0
+
+    def load(self) -> M:
+        """The shipped model, frozen and in evaluation mode. `ValueError` if its file is missing or changed."""
+        model = self.build()
+        model.load_state_dict(load_weights(self.name))
+        return model.eval().requires_grad_(False)
+
+    def untrained(self, seed: int | None = None) -> M:
+        """The model with its initial weights: of the shipped run, or of another seed."""
+        return initialised(self.build, self.seed if seed is None else seed)
+
+    def record(self) -> dict[str, Any]:
+        """Command, steps, seconds, hardware, seed and scores of the shipped run."""
+        return record(self.name)
+
+    def train(self, run_folder: Path, weights_folder: Path = FOLDER, steps: int | None = None) -> dict[str, Any]:
+        """Train from the start, or go on; save the averaged weights, their curve and record; return the record's facts.
+
+        run_folder holds the checkpoint and the log; interrupt with Ctrl-C and call again to go on.
+        """
+        model = self.untrained().to(pick_device())
+        steps = self.steps if steps is None else steps
+        *_, last = deque(fit(model, self.draw(), steps, seed=self.seed, path=run_folder, **self.options), maxlen=1)
+        average = last.ema.eval()
+        device, threads = next(model.parameters()).device.type, torch.get_num_threads()
+        facts = {
+            "command": f"minidiff train {self.name}" + (f" --steps {steps}" if steps != self.steps else ""),
+            "steps": last.step,
+            "seconds": round(last.seconds),
+            "hardware": f"{platform.machine()} {device}, {threads} thread(s)",
+            "parameters": sum(p.numel() for p in model.parameters()),
+            "seed": self.seed,
+            "trained": time.strftime("%Y-%m-%d"),
+            "torch": torch.__version__,
+            "scores": self.scores(average),
+        }
+        save_weights(self.name, average, facts, weights_folder)
+        save_curve(self.name, run_folder / "log.csv", weights_folder)
+        return facts
