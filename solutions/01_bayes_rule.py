@@ -30,9 +30,7 @@ def level(t: float) -> Tensor:
 
 
 # %% [markdown]
-# ## Exercise 01.1: Bayes' rule for scores
-#
-# Difficulty ●○○○○ · Importance ●●●●● · 5 minutes · 2 points · `01-posterior-score`
+# ## Exercise 01-posterior-score
 #
 # **Predict first.** At w = 0, what should be left of the formula? And at w = 1? Write both down before you code.
 #
@@ -46,7 +44,7 @@ def level(t: float) -> Tensor:
 # In code: ∇ log p(x) is `prior_score`, ∇ log p(y|x) is `likelihood_score`, both of shape (B, …).
 
 
-# %% nbgrader={"schema_version": 3, "grade": false, "grade_id": "01-posterior-score", "locked": false, "solution": true, "task": false}
+# %% answer="01-posterior-score"
 def posterior_score(prior_score: Tensor, likelihood_score: Tensor, w: float) -> Tensor:
     """∇ log p(x|y), the likelihood weighed by w.
 
@@ -57,17 +55,6 @@ def posterior_score(prior_score: Tensor, likelihood_score: Tensor, w: float) -> 
     return prior_score + w * likelihood_score
     ### END SOLUTION
 
-
-# %% nbgrader={"schema_version": 3, "grade": true, "grade_id": "01-posterior-score-check", "locked": true, "points": 2, "solution": false, "task": false}
-result = check("01-posterior-score", posterior_score)
-checked_posterior_score = result.use
-result
-
-# %% [markdown]
-# Stuck? Take away the `#` and run the cell: each run gives a stronger hint, three in all.
-
-# %%
-# hint("01-posterior-score")
 
 # %% [markdown]
 # **Use it.** A standard normal prior and the observation y = x + noise of variance 1: the scores are −x and y − x,
@@ -85,9 +72,7 @@ assert difference < 1e-12
 # here.
 
 # %% [markdown]
-# ## Exercise 01.2: The score of a few hills
-#
-# Difficulty ●●○○○ · Importance ●●●●○ · 10 minutes · 3 points · `01-mixture-score`
+# ## Exercise 01-mixture-score
 #
 # Every picture of this chapter needs the score of a mixture of hills, p(x) = Σ_k π_k N(x; m_k, s_k²).
 #
@@ -103,7 +88,7 @@ assert difference < 1e-12
 # In code: x is `x` (B,); m_k, s_k, π_k are `means`, `stds`, `weights`, each (K,).
 
 
-# %% nbgrader={"schema_version": 3, "grade": false, "grade_id": "01-mixture-score", "locked": false, "solution": true, "task": false}
+# %% answer="01-mixture-score"
 def mixture_score(x: Tensor, means: Tensor, stds: Tensor, weights: Tensor) -> Tensor:
     """∇ log p(x) of the mixture Σ_k weights[k]·N(means[k], stds[k]²), also far from all hills.
 
@@ -116,17 +101,6 @@ def mixture_score(x: Tensor, means: Tensor, stds: Tensor, weights: Tensor) -> Te
     return (log_share.softmax(dim=1) * (-away / stds**2)).sum(dim=1)
     ### END SOLUTION
 
-
-# %% nbgrader={"schema_version": 3, "grade": true, "grade_id": "01-mixture-score-check", "locked": true, "points": 3, "solution": false, "task": false}
-result = check("01-mixture-score", mixture_score)
-checked_mixture_score = result.use
-result
-
-# %% [markdown]
-# Stuck? Three hints, each stronger than the one before.
-
-# %%
-# hint("01-mixture-score")
 
 # %% [markdown]
 # **Use it.** The three hills of the lecture, drawn with your score. At the centre of a hill the arrow should be next to
@@ -150,9 +124,7 @@ assert at_centres.abs().max() < 0.05
 # t = 0.5 appear. How many summits are left?
 
 # %% [markdown]
-# ## Exercise 01.3: A walk uphill with kicks
-#
-# Difficulty ●●○○○ · Importance ●●●○○ · 8 minutes · 2 points · `01-langevin`
+# ## Exercise 01-langevin
 #
 # Arrows are enough to draw samples: climb, and get kicked.
 #
@@ -168,7 +140,7 @@ assert at_centres.abs().max() < 0.05
 # In code: h is `step`; the kicks z of all steps are given, `noise` of shape (n, B, D), so that the answer is definite.
 
 
-# %% nbgrader={"schema_version": 3, "grade": false, "grade_id": "01-langevin", "locked": false, "solution": true, "task": false}
+# %% answer="01-langevin"
 def langevin(score, x: Tensor, step: float, noise: Tensor) -> Tensor:
     """n steps of Langevin's walk, the i-th with the kick noise[i]; where the walkers are in the end.
 
@@ -180,17 +152,6 @@ def langevin(score, x: Tensor, step: float, noise: Tensor) -> Tensor:
     return x
     ### END SOLUTION
 
-
-# %% nbgrader={"schema_version": 3, "grade": true, "grade_id": "01-langevin-check", "locked": true, "points": 2, "solution": false, "task": false}
-result = check("01-langevin", langevin)
-checked_langevin = result.use
-result
-
-# %% [markdown]
-# Stuck? Three hints, each stronger than the one before.
-
-# %%
-# hint("01-langevin")
 
 # %% [markdown]
 # **Use it.** 20,000 walkers on N(1, 0.5²), all starting at 0. Step 4 of the derivation says which variance they reach.
@@ -208,9 +169,7 @@ assert abs(walkers.var() - expected) < 0.015
 # and h = 0.51.
 
 # %% [markdown]
-# ## Exercise 01.4: From arrows to guesses
-#
-# Difficulty ●●●○○ · Importance ●●●●● · 10 minutes · 3 points · `01-guided-guess`
+# ## Exercise 01-guided-guess
 #
 # Samplers ask for a guess of the clean point, x̂0, not for a score. So guidance must be translated into guesses.
 #
@@ -226,7 +185,7 @@ assert abs(walkers.var() - expected) < 0.015
 # In code: x̂0 is `x0_hat` (B, …), g is `gradient` (B, …), and every picture has its own noise level: `alpha`, `sigma` (B,).
 
 
-# %% nbgrader={"schema_version": 3, "grade": false, "grade_id": "01-guided-guess", "locked": false, "solution": true, "task": false}
+# %% answer="01-guided-guess"
 def guided_guess(x0_hat: Tensor, gradient: Tensor, alpha: Tensor, sigma: Tensor, w: float) -> Tensor:
     """The guess of x0 after w·gradient was added to the score.
 
@@ -239,17 +198,6 @@ def guided_guess(x0_hat: Tensor, gradient: Tensor, alpha: Tensor, sigma: Tensor,
     return x0_hat + w * sigma**2 / alpha.clamp(min=1e-12) * gradient
     ### END SOLUTION
 
-
-# %% nbgrader={"schema_version": 3, "grade": true, "grade_id": "01-guided-guess-check", "locked": true, "points": 3, "solution": false, "task": false}
-result = check("01-guided-guess", guided_guess)
-checked_guided_guess = result.use
-result
-
-# %% [markdown]
-# Stuck? Three hints, each stronger than the one before.
-
-# %%
-# hint("01-guided-guess")
 
 # %% [markdown]
 # **Use it.** Six clouds in the plane, three classes of two opposite clouds. The denoiser below never hears of classes;
@@ -284,9 +232,7 @@ assert share > 0.95
 # **Want more?** Try w = 3. More points look like class 0, but do they still look like the clouds?
 
 # %% [markdown]
-# ## Exercise 01.5: A classifier that has seen noise
-#
-# Difficulty ●●●○○ · Importance ●●●●○ · 12 minutes · 3 points · `01-noisy-classifier`
+# ## Exercise 01-noisy-classifier
 #
 # Bayes' rule at noise level t needs p(y|x_t), a classifier that has seen noise. From labelled data you can write one
 # down.
@@ -302,7 +248,7 @@ assert share > 0.95
 # In code: the data are `x0` (N, D) with `labels` (N,), where all of 0 … C − 1 occur; x_t is `x_t` (B, D).
 
 
-# %% nbgrader={"schema_version": 3, "grade": false, "grade_id": "01-noisy-classifier", "locked": false, "solution": true, "task": false}
+# %% answer="01-noisy-classifier"
 def noisy_classifier(x_t: Tensor, x0: Tensor, labels: Tensor, alpha: float, sigma: float) -> Tensor:
     """p(y|x_t) for every class y, if the data are exactly the N given points; also where x_t is far from all of them.
 
@@ -315,17 +261,6 @@ def noisy_classifier(x_t: Tensor, x0: Tensor, labels: Tensor, alpha: float, sigm
     return share @ torch.nn.functional.one_hot(labels).to(share)
     ### END SOLUTION
 
-
-# %% nbgrader={"schema_version": 3, "grade": true, "grade_id": "01-noisy-classifier-check", "locked": true, "points": 3, "solution": false, "task": false}
-result = check("01-noisy-classifier", noisy_classifier)
-checked_noisy_classifier = result.use
-result
-
-# %% [markdown]
-# Stuck? Three hints, each stronger than the one before.
-
-# %%
-# hint("01-noisy-classifier")
 
 # %% [markdown]
 # **Use it.** 4,000 labelled points make a classifier of noisy points at t = 0.5. Beside it, the classifier of *clean*
@@ -348,9 +283,7 @@ assert error < 0.03 < 0.15 < clean_error
 # depend on t?
 
 # %% [markdown]
-# ## Exercise 01.6: Which classifier may guide?
-#
-# Difficulty ●●●○○ · Importance ●●●●○ · 10 minutes · 3 points · `01-bayes-gap`
+# ## Exercise 01-bayes-gap
 #
 # Somebody hands you a classifier and wants to guide with it. Measure whether it may.
 #
@@ -364,7 +297,7 @@ assert error < 0.03 < 0.15 < clean_error
 # In code: `log_prior`, `log_likelihood`, `log_posterior` map (B, D) to (B,); `torch.autograd.grad` differentiates them.
 
 
-# %% nbgrader={"schema_version": 3, "grade": false, "grade_id": "01-bayes-gap", "locked": false, "solution": true, "task": false}
+# %% answer="01-bayes-gap"
 def bayes_gap(log_prior, log_likelihood, log_posterior, x: Tensor) -> float:
     """The relative gap in Bayes' rule for scores over the batch x, 0 for a perfect classifier.
 
@@ -381,17 +314,6 @@ def bayes_gap(log_prior, log_likelihood, log_posterior, x: Tensor) -> float:
     return float(gap.norm() / posterior.norm())
     ### END SOLUTION
 
-
-# %% nbgrader={"schema_version": 3, "grade": true, "grade_id": "01-bayes-gap-check", "locked": true, "points": 3, "solution": false, "task": false}
-result = check("01-bayes-gap", bayes_gap)
-checked_bayes_gap = result.use
-result
-
-# %% [markdown]
-# Stuck? Three hints, each stronger than the one before.
-
-# %%
-# hint("01-bayes-gap")
 
 # %% [markdown]
 # **Use it.** Five classifiers apply for the job at noise level t = 0.5. Before you run the cell: which two may guide?

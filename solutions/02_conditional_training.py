@@ -30,9 +30,7 @@ from minidiff.shapes import expand_like
 plane, line = ring(), three_modes()  # exact worlds: eight clouds in the plane, three hills on a line
 
 # %% [markdown]
-# ## Exercise 02.1: The loss of one batch
-#
-# Difficulty ●●○○○ · Importance ●●●●● · 10 minutes · 2 points · `02-velocity-loss`
+# ## Exercise 02-velocity-loss
 #
 # **Predict first.** A network with unlimited capacity, trained for ever: does this loss go to 0? And is it smaller or
 # larger for a network that also sees the label?
@@ -46,7 +44,7 @@ plane, line = ring(), three_modes()  # exact worlds: eight clouds in the plane, 
 # In code: `net(x_t, t, y=y)`. Mind the shapes: `t` is (B,), pictures are (B, C, H, W).
 
 
-# %% nbgrader={"schema_version": 3, "grade": false, "grade_id": "02-velocity-loss", "locked": false, "solution": true, "task": false}
+# %% answer="02-velocity-loss"
 def velocity_loss(net, x0: Tensor, eps: Tensor, t: Tensor, y: Tensor) -> Tensor:
     """Flow matching's loss of each picture.
 
@@ -61,17 +59,6 @@ def velocity_loss(net, x0: Tensor, eps: Tensor, t: Tensor, y: Tensor) -> Tensor:
     return (net(x_t, t, y=y) - target).square().flatten(1).mean(1)
     ### END SOLUTION
 
-
-# %% nbgrader={"schema_version": 3, "grade": true, "grade_id": "02-velocity-loss-check", "locked": true, "points": 2, "solution": false, "task": false}
-result = check("02-velocity-loss", velocity_loss)
-checked_velocity_loss = result.use
-result
-
-# %% [markdown]
-# Stuck? Take away the `#` and run the cell: each run gives a stronger hint, three in all.
-
-# %%
-# hint("02-velocity-loss")
 
 # %% [markdown]
 # **Use it.** The best possible networks for the eight clouds are known: the average velocity given $(x_t, y)$, and, for
@@ -95,9 +82,7 @@ assert 0.5 < informed < blind - 0.05
 # %% [markdown]
 # **Want more?** Which times contribute most to the floor? Average the loss in ten bins of $t$ and plot it.
 #
-# ## Exercise 02.2: Clean picture and noise from a velocity, on any schedule
-#
-# Difficulty ●●○○○ · Importance ●●●●○ · 10 minutes · 2 points · `02-x0-and-eps`
+# ## Exercise 02-x0-and-eps
 #
 # **Predict first.** On the straight path $\hat x_0 = x_t - t\,u$. Will the same formula do on the cosine schedule?
 #
@@ -110,7 +95,7 @@ assert 0.5 < informed < blind - 0.05
 # In code: `alpha, sigma = schedule(t)` and `d_alpha, d_sigma = schedule.rates(t)`, numbers here.
 
 
-# %% nbgrader={"schema_version": 3, "grade": false, "grade_id": "02-x0-and-eps", "locked": false, "solution": true, "task": false}
+# %% answer="02-x0-and-eps"
 def x0_and_eps(schedule, x_t: Tensor, u: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
     """The x0 and ε of which x_t and the velocity u are made; also where σ = 0 or α = 0.
 
@@ -123,17 +108,6 @@ def x0_and_eps(schedule, x_t: Tensor, u: Tensor, t: Tensor) -> tuple[Tensor, Ten
     return (d_sigma * x_t - sigma * u) / determinant, (alpha * u - d_alpha * x_t) / determinant
     ### END SOLUTION
 
-
-# %% nbgrader={"schema_version": 3, "grade": true, "grade_id": "02-x0-and-eps-check", "locked": true, "points": 2, "solution": false, "task": false}
-result = check("02-x0-and-eps", x0_and_eps)
-checked_x0_and_eps = result.use
-result
-
-# %% [markdown]
-# Stuck? Take away the `#` and run the cell: each run gives a stronger hint, three in all.
-
-# %%
-# hint("02-x0-and-eps")
 
 # %% [markdown]
 # **Use it.** There and back on three schedules: the pair should survive to rounding.
@@ -149,9 +123,7 @@ print(f"largest error of the round trip: {worst:.1e}")
 assert worst < 1e-12
 
 # %% [markdown]
-# ## Exercise 02.3: The same information, other weights
-#
-# Difficulty ●●●○○ · Importance ●●●○○ · 10 minutes · 2 points · `02-loss-weights`
+# ## Exercise 02-loss-weights
 #
 # **Predict first.** A denoiser is wrong by 1 % of a pixel, at little noise ($t = 0.1$) and at much ($t = 0.9$). Which
 # of the two does the loss of $\varepsilon$ care about?
@@ -164,7 +136,7 @@ assert worst < 1e-12
 # 3. The losses are squares: so are the weights of $\lVert e \rVert^2$.
 
 
-# %% nbgrader={"schema_version": 3, "grade": false, "grade_id": "02-loss-weights", "locked": false, "solution": true, "task": false}
+# %% answer="02-loss-weights"
 def loss_weights(schedule, t: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """The weights of ‖x̂0 − x0‖² in the losses of ε, of v, and of the velocity u, in this order.
 
@@ -179,17 +151,6 @@ def loss_weights(schedule, t: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return eps**2, v**2, velocity**2
     ### END SOLUTION
 
-
-# %% nbgrader={"schema_version": 3, "grade": true, "grade_id": "02-loss-weights-check", "locked": true, "points": 2, "solution": false, "task": false}
-result = check("02-loss-weights", loss_weights)
-checked_loss_weights = result.use
-result
-
-# %% [markdown]
-# Stuck? Take away the `#` and run the cell: each run gives a stronger hint, three in all.
-
-# %%
-# hint("02-loss-weights")
 
 # %% [markdown]
 # **Use it.** One flawed denoiser, its losses in three coordinates, divided by its loss in $x_0$.
@@ -212,9 +173,7 @@ for name, formula in zip(("eps", "v", "velocity"), checked_loss_weights(schedule
 # **Want more?** With which clock (density of training times) would the loss of $x_0$ weigh every time as the loss of
 # $\varepsilon$ does with the uniform clock on $[0.1, 0.9]$?
 #
-# ## Exercise 02.4: One step of DDIM
-#
-# Difficulty ●●○○○ · Importance ●●●●● · 10 minutes · 2 points · `02-ddim-step`
+# ## Exercise 02-ddim-step
 #
 # **Predict first.** What does the step return at $s = 0$, where $\alpha_s = 1$ and $\sigma_s = 0$?
 #
@@ -227,7 +186,7 @@ for name, formula in zip(("eps", "v", "velocity"), checked_loss_weights(schedule
 # In code: `denoise(x_t, t)` is $\hat x_0$; `alpha_t, sigma_t = schedule(t)`.
 
 
-# %% nbgrader={"schema_version": 3, "grade": false, "grade_id": "02-ddim-step", "locked": false, "solution": true, "task": false}
+# %% answer="02-ddim-step"
 def ddim_step(denoise, x_t: Tensor, t: Tensor, s: Tensor, schedule) -> Tensor:
     """From time t to time s < t.
 
@@ -241,17 +200,6 @@ def ddim_step(denoise, x_t: Tensor, t: Tensor, s: Tensor, schedule) -> Tensor:
     return alpha_s * x0 + sigma_s * eps
     ### END SOLUTION
 
-
-# %% nbgrader={"schema_version": 3, "grade": true, "grade_id": "02-ddim-step-check", "locked": true, "points": 2, "solution": false, "task": false}
-result = check("02-ddim-step", ddim_step)
-checked_ddim_step = result.use
-result
-
-# %% [markdown]
-# Stuck? Take away the `#` and run the cell: each run gives a stronger hint, three in all.
-
-# %%
-# hint("02-ddim-step")
 
 # %% [markdown]
 # **Use it.** Sixteen steps from noise to the three hills, and how far the result is from exact samples. The floor is the
@@ -272,9 +220,7 @@ plt.show()
 assert distance < 0.12
 
 # %% [markdown]
-# ## Exercise 02.5: One step of Heun's method, and its last one
-#
-# Difficulty ●●●○○ · Importance ●●●●○ · 10 minutes · 2 points · `02-heun-step`
+# ## Exercise 02-heun-step
 #
 # **Predict first.** You halve all steps. By which factor does the error fall with Euler's method? With Heun's?
 #
@@ -287,7 +233,7 @@ assert distance < 0.12
 # In code: `velocity(x, t)` is $u$; every call costs a run of the network, so do not call it more often than needed.
 
 
-# %% nbgrader={"schema_version": 3, "grade": false, "grade_id": "02-heun-step", "locked": false, "solution": true, "task": false}
+# %% answer="02-heun-step"
 def heun_step(velocity, x_t: Tensor, t: Tensor, s: Tensor) -> Tensor:
     """From time t to time s < t; at s = 0 with one call of `velocity`, else with two.
 
@@ -302,17 +248,6 @@ def heun_step(velocity, x_t: Tensor, t: Tensor, s: Tensor) -> Tensor:
     return x_t + (s - t) * (slope + velocity(x_s, s)) / 2
     ### END SOLUTION
 
-
-# %% nbgrader={"schema_version": 3, "grade": true, "grade_id": "02-heun-step-check", "locked": true, "points": 2, "solution": false, "task": false}
-result = check("02-heun-step", heun_step)
-checked_heun_step = result.use
-result
-
-# %% [markdown]
-# Stuck? Take away the `#` and run the cell: each run gives a stronger hint, three in all.
-
-# %%
-# hint("02-heun-step")
 
 # %% [markdown]
 # **Use it.** From $t = 0.98$ to $0.02$ on the straight path, with 32 and 64 steps, against 1,000.
@@ -335,9 +270,7 @@ print(f"error with 32 steps {error[32]:.1e}, with 64 {error[64]:.1e}: it falls b
 assert 3 < error[32] / error[64] < 5.5
 
 # %% [markdown]
-# ## Exercise 02.6: Which order has this sampler?
-#
-# Difficulty ●●○○○ · Importance ●●●○○ · 10 minutes · 2 points · `02-observed-order`
+# ## Exercise 02-observed-order
 #
 # **Predict first.** With a learned network the error of Heun's method stops falling somewhere. Fit a line through *all*
 # points of the log-log plot: is the order you read off too small or too large?
@@ -349,7 +282,7 @@ assert 3 < error[32] / error[64] < 5.5
 # 3. Fit a line to what is left (`np.polyfit(x, y, 1)` gives slope and offset). Which sign has $p$?
 
 
-# %% nbgrader={"schema_version": 3, "grade": false, "grade_id": "02-observed-order", "locked": false, "solution": true, "task": false}
+# %% answer="02-observed-order"
 def observed_order(calls: Tensor, errors: Tensor, plateau: float) -> float:
     """The order p in error ≈ C·calls^(−p), by least squares on the points with errors > 10·plateau.
 
@@ -362,17 +295,6 @@ def observed_order(calls: Tensor, errors: Tensor, plateau: float) -> float:
     return -float(slope)
     ### END SOLUTION
 
-
-# %% nbgrader={"schema_version": 3, "grade": true, "grade_id": "02-observed-order-check", "locked": true, "points": 2, "solution": false, "task": false}
-result = check("02-observed-order", observed_order)
-checked_observed_order = result.use
-result
-
-# %% [markdown]
-# Stuck? Take away the `#` and run the cell: each run gives a stronger hint, three in all.
-
-# %%
-# hint("02-observed-order")
 
 # %% [markdown]
 # **Use it.** A network is never exact. Here its velocity is off by up to 0.0001, so the error of the samples stops

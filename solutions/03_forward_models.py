@@ -46,9 +46,7 @@ def guess(x_t: Tensor, t: Tensor) -> Tensor:
 
 
 # %% [markdown]
-# ## Exercise 03.1: What a measurement says about a picture
-#
-# Difficulty ●○○○○ · Importance ●●●●● · 6 minutes · 2 points · `03-log-likelihood`
+# ## Exercise 03-log-likelihood
 #
 # **Predict first.** You insert the *true* picture. How large is the log-likelihood of 12 measured numbers, on average?
 # Does it depend on how noisy the measurement was?
@@ -62,7 +60,7 @@ def guess(x_t: Tensor, t: Tensor) -> Tensor:
 # In code: `operator` is $A$, `noise` is $\sigma_y$. Leave the constant out, it has no gradient.
 
 
-# %% nbgrader={"schema_version": 3, "grade": false, "grade_id": "03-log-likelihood", "locked": false, "solution": true, "task": false}
+# %% answer="03-log-likelihood"
 def log_likelihood(operator: Callable, x0: Tensor, y: Tensor, noise: float) -> Tensor:
     """log p(y | x0) without its constant, one value per picture.
 
@@ -74,17 +72,6 @@ def log_likelihood(operator: Callable, x0: Tensor, y: Tensor, noise: float) -> T
     return -((y - operator(x0)) ** 2).flatten(1).sum(1) / (2 * noise**2)
     ### END SOLUTION
 
-
-# %% nbgrader={"schema_version": 3, "grade": true, "grade_id": "03-log-likelihood-check", "locked": true, "points": 2, "solution": false, "task": false}
-result = check("03-log-likelihood", log_likelihood)
-checked_log_likelihood = result.use
-result
-
-# %% [markdown]
-# Stuck? Take away the `#` and run the cell: each run gives a stronger hint, three in all.
-
-# %%
-# hint("03-log-likelihood")
 
 # %% [markdown]
 # **Use it.** Twelve numbers are measured of twenty, with little noise and with much. And the gradient: does autograd find
@@ -110,9 +97,7 @@ assert gap < 1e-11
 # **Want more?** A photon counter has $y_i \sim \text{Poisson}(A(x_0)_i)$. Write its log-likelihood. What is the gradient?
 
 # %% [markdown]
-# ## Exercise 03.2: The posterior that can be computed
-#
-# Difficulty ●●●○○ · Importance ●●●●○ · 12 minutes · 3 points · `03-gaussian-posterior`
+# ## Exercise 03-gaussian-posterior
 #
 # **Predict first.** Two numbers with variance 1 and correlation 0.9. The first is measured as 1.5, with as much noise as
 # it varies ($\sigma_y = 1$). Where is it now, on average: at 1.5? And the second, which nobody measured?
@@ -126,7 +111,7 @@ assert gap < 1e-11
 # In code: `mean` is $\mu$ (D,), `covariance` is $C$ (D, D), `matrix` is $A$ (m, D), `noise` is $\sigma_y$.
 
 
-# %% nbgrader={"schema_version": 3, "grade": false, "grade_id": "03-gaussian-posterior", "locked": false, "solution": true, "task": false}
+# %% answer="03-gaussian-posterior"
 def gaussian_posterior(
     mean: Tensor, covariance: Tensor, matrix: Tensor, y: Tensor, noise: float
 ) -> tuple[Tensor, Tensor]:
@@ -140,17 +125,6 @@ def gaussian_posterior(
     return mean + gain @ (y - matrix @ mean), covariance - gain @ matrix @ covariance
     ### END SOLUTION
 
-
-# %% nbgrader={"schema_version": 3, "grade": true, "grade_id": "03-gaussian-posterior-check", "locked": true, "points": 3, "solution": false, "task": false}
-result = check("03-gaussian-posterior", gaussian_posterior)
-checked_gaussian_posterior = result.use
-result
-
-# %% [markdown]
-# Stuck? A hint, then a stronger one:
-
-# %%
-# hint("03-gaussian-posterior")
 
 # %% [markdown]
 # **Use it.** An oracle that needs no algebra: take a million draws from the prior and weigh each by its likelihood, which
@@ -183,9 +157,7 @@ assert gap < 1e-12
 # **Want more?** Measure the first number a hundred times with $\sigma_y = 5$, or once with $\sigma_y = 0.5$. Which tells more?
 
 # %% [markdown]
-# ## Exercise 03.3: Overwrite what was measured
-#
-# Difficulty ●●○○○ · Importance ●●●●○ · 8 minutes · 2 points · `03-project`
+# ## Exercise 03-project
 #
 # **Predict first.** In every step, the sampler's guess of the measured number is overwritten by the measurement. Then the
 # first number is right at the end. And the second: does it land where the posterior has it?
@@ -199,7 +171,7 @@ assert gap < 1e-12
 # In code: rows are pictures, so $A \hat x_0$ is `x0 @ matrix.T`; `torch.linalg.pinv` is $A^+$.
 
 
-# %% nbgrader={"schema_version": 3, "grade": false, "grade_id": "03-project", "locked": false, "solution": true, "task": false}
+# %% answer="03-project"
 def project(x0: Tensor, matrix: Tensor, y: Tensor) -> Tensor:
     """The picture nearest to x0 that fits the measurement exactly.
 
@@ -210,17 +182,6 @@ def project(x0: Tensor, matrix: Tensor, y: Tensor) -> Tensor:
     return x0 + (y - x0 @ matrix.T) @ torch.linalg.pinv(matrix).T
     ### END SOLUTION
 
-
-# %% nbgrader={"schema_version": 3, "grade": true, "grade_id": "03-project-check", "locked": true, "points": 2, "solution": false, "task": false}
-result = check("03-project", project)
-checked_project = result.use
-result
-
-# %% [markdown]
-# Stuck? A hint, then a stronger one:
-
-# %%
-# hint("03-project")
 
 # %% [markdown]
 # **Use it.** The first number is 1.5, without noise. Sample with your projection in every step, and compare with the
@@ -259,9 +220,7 @@ plt.show()
 # **Want more?** Let the last column of pixels of a picture be measured *with* noise. What does the projection do to it?
 
 # %% [markdown]
-# ## Exercise 03.4: Guide through the denoiser
-#
-# Difficulty ●●●○○ · Importance ●●●●● · 12 minutes · 3 points · `03-dps`
+# ## Exercise 03-dps
 #
 # **Predict first.** Only the first number is measured. Which of the two does the gradient of
 # $\log p(y|\hat x_0)$ with respect to $\hat x_0$ move? And the gradient with respect to $x_t$?
@@ -276,7 +235,7 @@ plt.show()
 # In code: `log_likelihood(x0)` has $y$ built in and returns (B,); `schedule(t)` gives $\alpha, \sigma$.
 
 
-# %% nbgrader={"schema_version": 3, "grade": false, "grade_id": "03-dps", "locked": false, "solution": true, "task": false}
+# %% answer="03-dps"
 def dps(denoise: Callable, log_likelihood: Callable, x_t: Tensor, t: Tensor, schedule: Schedule, w: float) -> Tensor:
     """The guided guess of the clean picture: x̂0 + w·σ²/α·∇_{x_t} log p(y | x̂0(x_t)), arXiv 2209.14687.
 
@@ -291,17 +250,6 @@ def dps(denoise: Callable, log_likelihood: Callable, x_t: Tensor, t: Tensor, sch
     return x0.detach() + w * sigma**2 / alpha * gradient
     ### END SOLUTION
 
-
-# %% nbgrader={"schema_version": 3, "grade": true, "grade_id": "03-dps-check", "locked": true, "points": 3, "solution": false, "task": false}
-result = check("03-dps", dps)
-checked_dps = result.use
-result
-
-# %% [markdown]
-# Stuck? A hint, then a stronger one:
-
-# %%
-# hint("03-dps")
 
 # %% [markdown]
 # **Use it.** The first number is 1.5, measured with $\sigma_y = 0.5$. Once as derived; and once with the covariance that
@@ -353,9 +301,7 @@ plt.show()
 # **Want more?** Try $w = 0.5$. Can any single $w$ get both the mean and the variance right?
 
 # %% [markdown]
-# ## Exercise 03.5: How much of the strokes survives?
-#
-# Difficulty ●●●○○ · Importance ●●●○○ · 10 minutes · 2 points · `03-sdedit-gaussian`
+# ## Exercise 03-sdedit-gaussian
 #
 # **Predict first.** SDEdit noises a guide up to a time $t_0$ and lets the sampler walk back from there. What comes out at
 # $t_0 = 0$, and at $t_0 = 1$? In between, are the results spread more or less widely than the data?
@@ -370,7 +316,7 @@ plt.show()
 # In code: `mean`, `std` are $m$, $s$; `guide` is $g$; `schedule(t0)` gives $\alpha, \sigma$.
 
 
-# %% nbgrader={"schema_version": 3, "grade": false, "grade_id": "03-sdedit-gaussian", "locked": false, "solution": true, "task": false}
+# %% answer="03-sdedit-gaussian"
 def sdedit_gaussian(mean: float, std: float, guide: Tensor, t0: Tensor, schedule: Schedule) -> tuple[Tensor, Tensor]:
     """Mean and variance of what SDEdit (arXiv 2108.01073, stochastic sampler) makes of a guide; prior N(mean, std²).
 
@@ -384,17 +330,6 @@ def sdedit_gaussian(mean: float, std: float, guide: Tensor, t0: Tensor, schedule
     return mean + gain * alpha * (guide - mean), gain**2 * sigma**2 + std**2 * sigma**2 / seen
     ### END SOLUTION
 
-
-# %% nbgrader={"schema_version": 3, "grade": true, "grade_id": "03-sdedit-gaussian-check", "locked": true, "points": 2, "solution": false, "task": false}
-result = check("03-sdedit-gaussian", sdedit_gaussian)
-checked_sdedit_gaussian = result.use
-result
-
-# %% [markdown]
-# Stuck? A hint, then a stronger one:
-
-# %%
-# hint("03-sdedit-gaussian")
 
 # %% [markdown]
 # **Use it.** Prior $N(0.3, 0.5^2)$, a guide at 2, far out. The sampler (dots) against your formula (lines).
@@ -457,9 +392,7 @@ assert misfits == sorted(misfits)
 # **Want more?** Walk back with `eta=0.0`. The mean then keeps *more* of the guide: $k$ becomes $s/\sqrt{\alpha^2 s^2 + \sigma^2}$. Why?
 
 # %% [markdown]
-# ## Exercise 03.6: How likely is this caption?
-#
-# Difficulty ●●○○○ · Importance ●●●●○ · 10 minutes · 2 points · `03-caption-log-prob`
+# ## Exercise 03-caption-log-prob
 #
 # **Predict first.** A captioner finds "a red circle" likely, 0.5 per word. How likely is the caption? If you guide with the
 # *mean* log-probability per word instead: which captions are guided less, short ones or long ones?
@@ -473,7 +406,7 @@ assert misfits == sorted(misfits)
 # In code: `tokens` holds START, words, END, PAD, …; `PAD` is a number. `log_softmax` over the vocabulary.
 
 
-# %% nbgrader={"schema_version": 3, "grade": false, "grade_id": "03-caption-log-prob", "locked": false, "solution": true, "task": false}
+# %% answer="03-caption-log-prob"
 def caption_log_prob(logits: Tensor, tokens: Tensor) -> Tensor:
     """log p(caption), one value per picture.
 
@@ -486,17 +419,6 @@ def caption_log_prob(logits: Tensor, tokens: Tensor) -> Tensor:
     return (log_p * (target != PAD)).sum(1)
     ### END SOLUTION
 
-
-# %% nbgrader={"schema_version": 3, "grade": true, "grade_id": "03-caption-log-prob-check", "locked": true, "points": 2, "solution": false, "task": false}
-result = check("03-caption-log-prob", caption_log_prob)
-checked_caption_log_prob = result.use
-result
-
-# %% [markdown]
-# Stuck? A hint, then a stronger one:
-
-# %%
-# hint("03-caption-log-prob")
 
 # %% [markdown]
 # **Use it.** A language of two words and at most three words per caption has 15 captions. Their probabilities must add up

@@ -42,9 +42,7 @@ def exact_logits(x_t: Tensor, t: Tensor) -> Tensor:
 
 
 # %% [markdown]
-# ## Exercise 04.1: The gradient of a classifier
-#
-# Difficulty ●●○○○ · Importance ●●●●● · 8 minutes · 2 points · `04-classifier-gradient`
+# ## Exercise 04-classifier-gradient
 #
 # **Predict first.** A classifier is sure that $x_t$ is *not* of class $y$: $f(y|x_t) = 10^{-6}$. Is the gradient of
 # $f(y|x_t)$ large or small there? And that of $\log f(y|x_t)$?
@@ -59,7 +57,7 @@ def exact_logits(x_t: Tensor, t: Tensor) -> Tensor:
 # In code: `classifier(x_t, t)` gives the logits (B, K); `y` (B,) is the class wanted for each picture.
 
 
-# %% nbgrader={"schema_version": 3, "grade": false, "grade_id": "04-classifier-gradient", "locked": false, "solution": true, "task": false}
+# %% answer="04-classifier-gradient"
 def classifier_gradient(classifier: Callable, x_t: Tensor, t: Tensor, y: Tensor) -> Tensor:
     """∇ log f(y|x_t, t) with respect to x_t, one gradient per picture.
 
@@ -72,17 +70,6 @@ def classifier_gradient(classifier: Callable, x_t: Tensor, t: Tensor, y: Tensor)
     return torch.autograd.grad(log_f.sum(), x_t)[0]
     ### END SOLUTION
 
-
-# %% nbgrader={"schema_version": 3, "grade": true, "grade_id": "04-classifier-gradient-check", "locked": true, "points": 2, "solution": false, "task": false}
-result = check("04-classifier-gradient", classifier_gradient)
-checked_classifier_gradient = result.use
-result
-
-# %% [markdown]
-# Stuck? Take away the `#` and run the cell: each run gives a stronger hint, three in all.
-
-# %%
-# hint("04-classifier-gradient")
 
 # %% [markdown]
 # **Use it.** By Bayes' rule (chapter 01) the gradient of the *exact* classifier is the difference of two scores,
@@ -103,9 +90,7 @@ assert worst < 1e-11
 # the two still pushes when the classifier is sure of the wrong class?
 
 # %% [markdown]
-# ## Exercise 04.2: Teach a classifier to see through noise
-#
-# Difficulty ●●○○○ · Importance ●●●●● · 8 minutes · 2 points · `04-noise-aware-loss`
+# ## Exercise 04-noise-aware-loss
 #
 # **Predict first.** At $t = 0.9$ almost everything is noise. What should a perfect classifier of three equally common
 # classes answer there, and what is its loss? Is a *surer* classifier better?
@@ -120,7 +105,7 @@ assert worst < 1e-11
 # In code: `schedule.add_noise(x0, eps, t)` makes $x_t$; `F.cross_entropy` takes logits. Keep one value per picture.
 
 
-# %% nbgrader={"schema_version": 3, "grade": false, "grade_id": "04-noise-aware-loss", "locked": false, "solution": true, "task": false}
+# %% answer="04-noise-aware-loss"
 def noise_aware_loss(classifier: Callable, schedule: Schedule, x0: Tensor, y: Tensor, t: Tensor, eps: Tensor) -> Tensor:
     """The loss that makes a classifier of noisy pictures.
 
@@ -132,17 +117,6 @@ def noise_aware_loss(classifier: Callable, schedule: Schedule, x0: Tensor, y: Te
     return F.cross_entropy(classifier(x_t, t), y, reduction="none")
     ### END SOLUTION
 
-
-# %% nbgrader={"schema_version": 3, "grade": true, "grade_id": "04-noise-aware-loss-check", "locked": true, "points": 2, "solution": false, "task": false}
-result = check("04-noise-aware-loss", noise_aware_loss)
-checked_noise_aware_loss = result.use
-result
-
-# %% [markdown]
-# Stuck? A hint, then a stronger one:
-
-# %%
-# hint("04-noise-aware-loss")
 
 # %% [markdown]
 # **Use it.** Three classifiers, asked at $t = 0.6$: the exact $p(y|x_t)$; the exact classifier of *clean* points, which
@@ -169,9 +143,7 @@ assert losses["exact"] < losses["knows nothing"] < losses["clean"]
 # **Want more?** At which noise level does the clean classifier become worse than knowing nothing?
 
 # %% [markdown]
-# ## Exercise 04.3: From the gradient to the guess
-#
-# Difficulty ●●●○○ · Importance ●●●●○ · 10 minutes · 2 points · `04-guided-x0`
+# ## Exercise 04-guided-x0
 #
 # **Predict first.** The same gradient, at $t = 0.1$ and at $t = 0.9$ of the straight path: where does it move the guess
 # $\hat x_0$ further, and by what factor? What happens at $t = 1$?
@@ -186,7 +158,7 @@ assert losses["exact"] < losses["knows nothing"] < losses["clean"]
 # In code: `x0` is the unguided guess, `gradient` is $\nabla \log f$, `alpha` and `sigma` are $\alpha_t$, $\sigma_t$.
 
 
-# %% nbgrader={"schema_version": 3, "grade": false, "grade_id": "04-guided-x0", "locked": false, "solution": true, "task": false}
+# %% answer="04-guided-x0"
 def guided_x0(x0: Tensor, gradient: Tensor, alpha: Tensor, sigma: Tensor, w: float) -> Tensor:
     """The guided guess of the clean picture; where alpha = 0, the guess as it came.
 
@@ -199,17 +171,6 @@ def guided_x0(x0: Tensor, gradient: Tensor, alpha: Tensor, sigma: Tensor, w: flo
     return x0 + w * sigma**2 / alpha * gradient
     ### END SOLUTION
 
-
-# %% nbgrader={"schema_version": 3, "grade": true, "grade_id": "04-guided-x0-check", "locked": true, "points": 2, "solution": false, "task": false}
-result = check("04-guided-x0", guided_x0)
-checked_guided_x0 = result.use
-result
-
-# %% [markdown]
-# Stuck? A hint, then a stronger one:
-
-# %%
-# hint("04-guided-x0")
 
 # %% [markdown]
 # **Use it.** At $w = 1$ the guided guess must be the exact $E[x_0 | x_t, y]$, at every noise level but the very last.
@@ -235,9 +196,7 @@ assert at_one > 0.5
 # **Want more?** A *learned* gradient is off by 0.01 at $t = 0.99$. By how much is the guess off?
 
 # %% [markdown]
-# ## Exercise 04.4: One step of Algorithm 1
-#
-# Difficulty ●●○○○ · Importance ●●●●○ · 8 minutes · 2 points · `04-algorithm-1-step`
+# ## Exercise 04-algorithm-1-step
 #
 # **Predict first.** The last step of a sampler goes to $\sigma = 0$ and has $\Sigma = 0$. How strong is guidance there?
 #
@@ -251,7 +210,7 @@ assert at_one > 0.5
 # In code: `mean` is $\mu$, `variance` the diagonal of $\Sigma$ (a scalar, or like `mean`), `noise` is standard normal.
 
 
-# %% nbgrader={"schema_version": 3, "grade": false, "grade_id": "04-algorithm-1-step", "locked": false, "solution": true, "task": false}
+# %% answer="04-algorithm-1-step"
 def algorithm_1_step(mean: Tensor, variance: Tensor, gradient: Tensor, w: float, noise: Tensor) -> Tensor:
     """One guided draw of Algorithm 1 (arXiv 2105.05233), made of the given noise.
 
@@ -263,17 +222,6 @@ def algorithm_1_step(mean: Tensor, variance: Tensor, gradient: Tensor, w: float,
     return mean + w * variance * gradient + variance.sqrt() * noise
     ### END SOLUTION
 
-
-# %% nbgrader={"schema_version": 3, "grade": true, "grade_id": "04-algorithm-1-step-check", "locked": true, "points": 2, "solution": false, "task": false}
-result = check("04-algorithm-1-step", algorithm_1_step)
-checked_algorithm_1_step = result.use
-result
-
-# %% [markdown]
-# Stuck? A hint, then a stronger one:
-
-# %%
-# hint("04-algorithm-1-step")
 
 # %% [markdown]
 # **Use it.** Ancestral sampling on three hills, asking for the left one (y = 0). The mean and the variance of an unguided
@@ -314,9 +262,7 @@ assert distance < 0.03
 # W1 change with 200 steps? With 20?
 
 # %% [markdown]
-# ## Exercise 04.5: Algorithm 2, the whole loop
-#
-# Difficulty ●●●○○ · Importance ●●●●● · 12 minutes · 3 points · `04-algorithm-2`
+# ## Exercise 04-algorithm-2
 #
 # **Predict first.** DDIM adds no noise: $\Sigma = 0$. What would Algorithm 1 do with it?
 #
@@ -330,7 +276,7 @@ assert distance < 0.03
 # `pairwise(times)` gives the pairs (t, s).
 
 
-# %% nbgrader={"schema_version": 3, "grade": false, "grade_id": "04-algorithm-2", "locked": false, "solution": true, "task": false}
+# %% answer="04-algorithm-2"
 def algorithm_2(
     eps_model: Callable, gradient: Callable, x: Tensor, times: Tensor, schedule: Schedule, w: float
 ) -> Tensor:
@@ -348,17 +294,6 @@ def algorithm_2(
     return x
     ### END SOLUTION
 
-
-# %% nbgrader={"schema_version": 3, "grade": true, "grade_id": "04-algorithm-2-check", "locked": true, "points": 3, "solution": false, "task": false}
-result = check("04-algorithm-2", algorithm_2)
-checked_algorithm_2 = result.use
-result
-
-# %% [markdown]
-# Stuck? A hint, then a stronger one:
-
-# %%
-# hint("04-algorithm-2")
 
 # %% [markdown]
 # **Use it.** Ask for the hill in the middle, which has neighbours on both sides, with $w = 1$ and with $w = 3$. Predict the
@@ -394,9 +329,7 @@ plt.show()
 # 200 times larger. What does its noise do that DDIM cannot?
 
 # %% [markdown]
-# ## Exercise 04.6: Is a learned gradient any good?
-#
-# Difficulty ●●●○○ · Importance ●●●○○ · 10 minutes · 2 points · `04-mean-cosine`
+# ## Exercise 04-mean-cosine
 #
 # **Predict first.** In the middle of a cloud of class $y$, far from all others, what is the exact gradient
 # $\nabla \log p(y|x_t)$? Does it matter there whether a classifier's gradient points the right way?
@@ -411,7 +344,7 @@ plt.show()
 # In code: `got` and `exact` have shape (B, …); a picture's gradient is one vector of all its numbers.
 
 
-# %% nbgrader={"schema_version": 3, "grade": false, "grade_id": "04-mean-cosine", "locked": false, "solution": true, "task": false}
+# %% answer="04-mean-cosine"
 def mean_cosine(got: Tensor, exact: Tensor) -> Tensor:
     """How well the directions of `got` agree with `exact`, weighed by the length of `exact`: a scalar in [−1, 1].
 
@@ -424,17 +357,6 @@ def mean_cosine(got: Tensor, exact: Tensor) -> Tensor:
     return (length * F.cosine_similarity(got, exact, dim=1, eps=1e-12)).sum() / length.sum()
     ### END SOLUTION
 
-
-# %% nbgrader={"schema_version": 3, "grade": true, "grade_id": "04-mean-cosine-check", "locked": true, "points": 2, "solution": false, "task": false}
-result = check("04-mean-cosine", mean_cosine)
-checked_mean_cosine = result.use
-result
-
-# %% [markdown]
-# Stuck? A hint, then a stronger one:
-
-# %%
-# hint("04-mean-cosine")
 
 # %% [markdown]
 # **Use it.** Even a *perfect* classifier of clean points guides badly at noisy ones. How wrong are its arrows: in

@@ -36,9 +36,7 @@ def share_of_class_0(x: Tensor) -> float:
 
 
 # %% [markdown]
-# ## Exercise 05.1: Combine the two branches
-#
-# Difficulty ●●○○○ · Importance ●●●●● · 8 minutes · 2 points · `05-combine-branches`
+# ## Exercise 05-combine-branches
 #
 # **Predict first.** Which $w$ gives back the conditional branch, and which the unconditional one? And what goes wrong if a
 # batch of 4 pictures, 4 pixels wide, meets a `w` of shape (4,)?
@@ -50,7 +48,7 @@ def share_of_class_0(x: Tensor) -> float:
 # 3. Here every picture has its own strength: `w` has shape (B,), the branches (B, …).
 
 
-# %% nbgrader={"schema_version": 3, "grade": false, "grade_id": "05-combine-branches", "locked": false, "solution": true, "task": false}
+# %% answer="05-combine-branches"
 def combine(cond: Tensor, null: Tensor, w: Tensor) -> Tensor:
     """(1 + w)·cond − w·null, with one strength per picture.
 
@@ -62,17 +60,6 @@ def combine(cond: Tensor, null: Tensor, w: Tensor) -> Tensor:
     return cond + w * (cond - null)
     ### END SOLUTION
 
-
-# %% nbgrader={"schema_version": 3, "grade": true, "grade_id": "05-combine-branches-check", "locked": true, "points": 2, "solution": false, "task": false}
-result = check("05-combine-branches", combine)
-checked_combine = result.use
-result
-
-# %% [markdown]
-# Stuck? Take away the `#` and run the cell: each run gives a stronger hint, three in all.
-
-# %%
-# hint("05-combine-branches")
 
 # %% [markdown]
 # **Use it.** The same 500 noises, guided towards class 0 with $w=0$ and $w=3$.
@@ -95,9 +82,7 @@ assert shares[-1.0] < 0.6 < 0.75 < shares[0.0] < 0.9 < 0.98 < shares[3.0]
 # **Want more?** What does $w=-2$ do? Write down in words what it asks for, then look at the points.
 
 # %% [markdown]
-# ## Exercise 05.2: Drop the condition, picture by picture
-#
-# Difficulty ●●○○○ · Importance ●●●●○ · 8 minutes · 2 points · `05-drop-labels`
+# ## Exercise 05-drop-labels
 #
 # **Predict first.** A batch holds 64 pictures and $p=0.15$. How many labels go in a typical batch? In what share of the
 # batches does *none* go?
@@ -110,7 +95,7 @@ assert shares[-1.0] < 0.6 < 0.75 < shares[0.0] < 0.9 < 0.98 < shares[3.0]
 # 3. So: one coin per picture, thrown with `generator`.
 
 
-# %% nbgrader={"schema_version": 3, "grade": false, "grade_id": "05-drop-labels", "locked": false, "solution": true, "task": false}
+# %% answer="05-drop-labels"
 def drop_labels(y: Tensor, null: int, p: float, generator: torch.Generator) -> Tensor:
     """Each label becomes `null` with probability p, independently of the others.
 
@@ -122,17 +107,6 @@ def drop_labels(y: Tensor, null: int, p: float, generator: torch.Generator) -> T
     return torch.where(dropped, null, y)
     ### END SOLUTION
 
-
-# %% nbgrader={"schema_version": 3, "grade": true, "grade_id": "05-drop-labels-check", "locked": true, "points": 2, "solution": false, "task": false}
-result = check("05-drop-labels", drop_labels)
-checked_drop_labels = result.use
-result
-
-# %% [markdown]
-# Stuck?
-
-# %%
-# hint("05-drop-labels")
 
 # %% [markdown]
 # **Use it.** Three classes of 2,000 labels each, in order of class as a careless loader might deliver them.
@@ -149,9 +123,7 @@ assert all(abs(share - 0.15) < 0.04 for share in per_class)
 # guide with afterwards that you could not guide with otherwise?
 
 # %% [markdown]
-# ## Exercise 05.3: Guide in one space, step in another
-#
-# Difficulty ●●●○○ · Importance ●●●○○ · 10 minutes · 3 points · `05-velocity-guidance`
+# ## Exercise 05-velocity-guidance
 #
 # **Predict first.** A network predicts ε, your sampler wants a velocity. Does it matter whether you guide before or after the
 # change of coordinates?
@@ -163,7 +135,7 @@ assert all(abs(share - 0.15) < 0.04 for share in per_class)
 # 3. Put it into $\varepsilon-x_0$ and collect the terms. How many times does `x_t` survive, and why not $1+w$ times?
 
 
-# %% nbgrader={"schema_version": 3, "grade": false, "grade_id": "05-velocity-guidance", "locked": false, "solution": true, "task": false}
+# %% answer="05-velocity-guidance"
 def guided_velocity(x_t: Tensor, t: Tensor, eps_cond: Tensor, eps_null: Tensor, w: float) -> Tensor:
     """The guided velocity of the Linear path, from the two predictions of ε.
 
@@ -175,17 +147,6 @@ def guided_velocity(x_t: Tensor, t: Tensor, eps_cond: Tensor, eps_null: Tensor, 
     return (eps - x_t) / (1 - t)
     ### END SOLUTION
 
-
-# %% nbgrader={"schema_version": 3, "grade": true, "grade_id": "05-velocity-guidance-check", "locked": true, "points": 3, "solution": false, "task": false}
-result = check("05-velocity-guidance", guided_velocity)
-checked_guided_velocity = result.use
-result
-
-# %% [markdown]
-# Stuck?
-
-# %%
-# hint("05-velocity-guidance")
 
 # %% [markdown]
 # **Use it.** Guide the two velocities instead of the two ε: the same arrow, to the last digits.
@@ -204,9 +165,7 @@ assert float((before - after).abs().max()) < 1e-12
 # the two would you want for pictures?
 
 # %% [markdown]
-# ## Exercise 05.4: The variance that guidance samples
-#
-# Difficulty ●●●●○ · Importance ●●●●○ · 15 minutes · 3 points · `05-cfg-variance`
+# ## Exercise 05-cfg-variance
 #
 # **Predict first.** $p(x|y)=N(0,1)$, $p(x)=N(0,2)$, $w=2$. Which variance do guided samples have? And which one does the
 # density $p(x|y)^{1+w}\,p(x)^{-w}$ have? Are these two questions the same?
@@ -219,7 +178,7 @@ assert float((before - after).abs().max()) < 1e-12
 # 4. The constant: sampling starts at $u\to\infty$ with $E[x^2]=u$. Evaluate at $u=0$.
 
 
-# %% nbgrader={"schema_version": 3, "grade": false, "grade_id": "05-cfg-variance", "locked": false, "solution": true, "task": false}
+# %% answer="05-cfg-variance"
 def cfg_variances(c: float, d: float, w: float) -> tuple[float, float]:
     """(variance that the guided ODE samples, variance of the tilted density), for p(x|y) = N(0, c) and p(x) = N(0, d).
 
@@ -231,17 +190,6 @@ def cfg_variances(c: float, d: float, w: float) -> tuple[float, float]:
     return c ** (1 + w) * d**-w, 1 / ((1 + w) / c - w / d)
     ### END SOLUTION
 
-
-# %% nbgrader={"schema_version": 3, "grade": true, "grade_id": "05-cfg-variance-check", "locked": true, "points": 3, "solution": false, "task": false}
-result = check("05-cfg-variance", cfg_variances)
-checked_cfg_variances = result.use
-result
-
-# %% [markdown]
-# Stuck?
-
-# %%
-# hint("05-cfg-variance")
 
 # %% [markdown]
 # **Use it.** The library's sampler on the variance-exploding path, 20,000 points, against your two formulas.
@@ -265,9 +213,7 @@ assert abs(float(x.var()) / ode - 1) < 0.06
 # **Want more?** Let $p(x|y)=N(1,1)$ and $p(x)=N(0,1)$: same width, different means. Where does the mean of the guided samples go?
 
 # %% [markdown]
-# ## Exercise 05.5: Guide only where it helps
-#
-# Difficulty ●●●○○ · Importance ●●●○○ · 10 minutes · 2 points · `05-guidance-interval`
+# ## Exercise 05-guidance-interval
 #
 # **Predict first.** Guidance is on only for $0\le t\le 0.4$. How many evaluations of the network do you save?
 # What do you expect to keep, the accuracy or the variety?
@@ -279,7 +225,7 @@ assert abs(float(x.var()) / ode - 1) < 0.06
 # 3. So: while `low` $\le t\le$ `high`, `cond + w·(cond − null)`; outside, the plain conditional branch, one evaluation only.
 
 
-# %% nbgrader={"schema_version": 3, "grade": false, "grade_id": "05-guidance-interval", "locked": false, "solution": true, "task": false}
+# %% answer="05-guidance-interval"
 def interval(model, y: Tensor, null: Tensor, w: float, low: float, high: float):
     """Classifier-free guidance while low ≤ t ≤ high (ends included), the plain conditional branch outside.
 
@@ -296,17 +242,6 @@ def interval(model, y: Tensor, null: Tensor, w: float, low: float, high: float):
     return denoise
     ### END SOLUTION
 
-
-# %% nbgrader={"schema_version": 3, "grade": true, "grade_id": "05-guidance-interval-check", "locked": true, "points": 2, "solution": false, "task": false}
-result = check("05-guidance-interval", interval)
-checked_interval = result.use
-result
-
-# %% [markdown]
-# Stuck?
-
-# %%
-# hint("05-guidance-interval")
 
 # %% [markdown]
 # **Use it.** Class 0 of our world has one typical cloud (left) and two that look like class 1. How many points reach those two?
@@ -326,9 +261,7 @@ assert found["guided for t ≤ 0.4"][1] > found["guided everywhere"][1] + 0.2
 # **Want more?** Find the interval with the best trade: accuracy at least 0.98 and as many points in the far clouds as possible.
 
 # %% [markdown]
-# ## Exercise 05.6: Measure what guidance costs
-#
-# Difficulty ●●●○○ · Importance ●●●●○ · 12 minutes · 3 points · `05-neighbour-recall`
+# ## Exercise 05-neighbour-recall
 #
 # **Predict first.** Guided samples crowd together in the middle of the data. What happens to the share of fakes that look like
 # data (precision)? And to the share of the data that the fakes can reach (recall)?
@@ -340,7 +273,7 @@ assert found["guided for t ≤ 0.4"][1] > found["guided everywhere"][1] + 0.2
 # 3. Recall is the share of real points that are covered.
 
 
-# %% nbgrader={"schema_version": 3, "grade": false, "grade_id": "05-neighbour-recall", "locked": false, "solution": true, "task": false}
+# %% answer="05-neighbour-recall"
 def neighbour_recall(real: Tensor, fake: Tensor, k: int) -> float:
     """Share of real points inside at least one ball around a fake point.
 
@@ -352,17 +285,6 @@ def neighbour_recall(real: Tensor, fake: Tensor, k: int) -> float:
     return float((torch.cdist(real, fake) <= radius).any(dim=1).double().mean())
     ### END SOLUTION
 
-
-# %% nbgrader={"schema_version": 3, "grade": true, "grade_id": "05-neighbour-recall-check", "locked": true, "points": 3, "solution": false, "task": false}
-result = check("05-neighbour-recall", neighbour_recall)
-checked_neighbour_recall = result.use
-result
-
-# %% [markdown]
-# Stuck?
-
-# %%
-# hint("05-neighbour-recall")
 
 # %% [markdown]
 # **Use it.** Your measure beside the share judged right: what $w$ buys, and what it costs.

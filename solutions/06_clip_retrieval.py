@@ -39,9 +39,7 @@ def read(texts: list[str]) -> Tensor:
 
 
 # %% [markdown]
-# ## Exercise 06.1: Symmetric InfoNCE
-#
-# Difficulty ●●●○○ · Importance ●●●●● · 12 minutes · 3 points · `06-clip-loss`
+# ## Exercise 06-clip-loss
 #
 # **Predict first.** A batch of 50 pairs whose vectors are random: what is the loss, about? And with the scale at 0? (One number, without
 # a computer.)
@@ -56,7 +54,7 @@ def read(texts: list[str]) -> Tensor:
 # In code: `images` and `texts` are the towers' raw outputs (B, D), row i of both is pair i; `scale` is $s$.
 
 
-# %% nbgrader={"schema_version": 3, "grade": false, "grade_id": "06-clip-loss", "locked": false, "solution": true, "task": false}
+# %% answer="06-clip-loss"
 def clip_loss(images: Tensor, texts: Tensor, scale: float) -> Tensor:
     """The loss of CLIP (arXiv 2103.00020, figure 3).
 
@@ -69,17 +67,6 @@ def clip_loss(images: Tensor, texts: Tensor, scale: float) -> Tensor:
     return (F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target)) / 2
     ### END SOLUTION
 
-
-# %% nbgrader={"schema_version": 3, "grade": true, "grade_id": "06-clip-loss-check", "locked": true, "points": 3, "solution": false, "task": false}
-result = check("06-clip-loss", clip_loss)
-checked_clip_loss = result.use
-result
-
-# %% [markdown]
-# Stuck? Take away the `#` and run the cell: each run gives a stronger hint, three in all.
-
-# %%
-# hint("06-clip-loss")
 
 # %% [markdown]
 # **Use it.** The trained model on 50 held-out pairs, and on the same pictures with the captions passed on by one. Chance is $\ln 50 = 3.91$.
@@ -99,9 +86,7 @@ assert wrong > 2 * 3.91
 # Plot the loss of the right pairs against the scale, from 0.1 to 1000. Where is its minimum, and where did training end?
 
 # %% [markdown]
-# ## Exercise 06.2: Where the text tower is read
-#
-# Difficulty ●●○○○ · Importance ●●●●○ · 8 minutes · 2 points · `06-read-at-end`
+# ## Exercise 06-read-at-end
 #
 # **Predict first.** The text tower is causal: position $i$ sees positions $0 \dots i$ only. Which positions have seen the whole caption? Which of them
 # change if more padding is added?
@@ -116,7 +101,7 @@ assert wrong > 2 * 3.91
 # In code: `features` (B, L, D) is the tower's output for every token, `tokens` (B, L) the ids, `end` the id of END.
 
 
-# %% nbgrader={"schema_version": 3, "grade": false, "grade_id": "06-read-at-end", "locked": false, "solution": true, "task": false}
+# %% answer="06-read-at-end"
 def read_at_end(features: Tensor, tokens: Tensor, end: int) -> Tensor:
     """The feature of the first END of every row.
 
@@ -127,17 +112,6 @@ def read_at_end(features: Tensor, tokens: Tensor, end: int) -> Tensor:
     return features[torch.arange(len(tokens), device=tokens.device), first]
     ### END SOLUTION
 
-
-# %% nbgrader={"schema_version": 3, "grade": true, "grade_id": "06-read-at-end-check", "locked": true, "points": 2, "solution": false, "task": false}
-result = check("06-read-at-end", read_at_end)
-checked_read_at_end = result.use
-result
-
-# %% [markdown]
-# Stuck? Take away the `#` and run the cell: each run gives a stronger hint, three in all.
-
-# %%
-# hint("06-read-at-end")
 
 # %% [markdown]
 # **Use it.** Two ways to read the tower, and the same captions with 8 more places of padding. By how much does each vector change?
@@ -156,9 +130,7 @@ assert moved < 1e-4 < 0.5 < naive
 # **Want more?** Change a word *after* END in `longer`. What happens to the vector at END, and why?
 
 # %% [markdown]
-# ## Exercise 06.3: A classifier out of words
-#
-# Difficulty ●●○○○ · Importance ●●●●● · 8 minutes · 2 points · `06-zero-shot`
+# ## Exercise 06-zero-shot
 #
 # **Predict first.** You average two unit vectors that are $90^\circ$ apart. How long is the mean? Which class of a classifier made of such means is at a
 # disadvantage?
@@ -173,7 +145,7 @@ assert moved < 1e-4 < 0.5 < naive
 # In code: `pictures` (B, D) are unit vectors; `prompts[k, t]` is the raw vector of template t of class k.
 
 
-# %% nbgrader={"schema_version": 3, "grade": false, "grade_id": "06-zero-shot", "locked": false, "solution": true, "task": false}
+# %% answer="06-zero-shot"
 def zero_shot_cosines(pictures: Tensor, prompts: Tensor) -> Tensor:
     """Cosine of every picture with every class, a class being an ensemble of prompts (arXiv 2103.00020, section 3.1.4).
 
@@ -185,17 +157,6 @@ def zero_shot_cosines(pictures: Tensor, prompts: Tensor) -> Tensor:
     return pictures @ classes.T
     ### END SOLUTION
 
-
-# %% nbgrader={"schema_version": 3, "grade": true, "grade_id": "06-zero-shot-check", "locked": true, "points": 2, "solution": false, "task": false}
-result = check("06-zero-shot", zero_shot_cosines)
-checked_zero_shot_cosines = result.use
-result
-
-# %% [markdown]
-# Stuck? Take away the `#` and run the cell: each run gives a stronger hint, three in all.
-
-# %%
-# hint("06-zero-shot")
 
 # %% [markdown]
 # **Use it.** Which shape? The classifier is made of five words, and nobody ever labelled a picture with a shape alone. With one prompt
@@ -221,9 +182,7 @@ assert control < 0.3
 # same for colours, averaging over shapes. Leave out the second normalisation: does any answer change?
 
 # %% [markdown]
-# ## Exercise 06.4: Recall at k
-#
-# Difficulty ●●○○○ · Importance ●●●●○ · 8 minutes · 2 points · `06-recall-at-k`
+# ## Exercise 06-recall-at-k
 #
 # **Predict first.** A model gives every pair the same similarity. What should its recall at 5 be, among 50?
 #
@@ -237,7 +196,7 @@ assert control < 0.3
 # In code: `similarity` (N, M), one row per query; `right` (N,) the column of each query's right answer.
 
 
-# %% nbgrader={"schema_version": 3, "grade": false, "grade_id": "06-recall-at-k", "locked": false, "solution": true, "task": false}
+# %% answer="06-recall-at-k"
 def recall_at_k(similarity: Tensor, right: Tensor, k: int) -> float:
     """Share of queries whose right answer is among the k most similar; ties count against.
 
@@ -249,17 +208,6 @@ def recall_at_k(similarity: Tensor, right: Tensor, k: int) -> float:
     return float((rank <= k).double().mean())
     ### END SOLUTION
 
-
-# %% nbgrader={"schema_version": 3, "grade": true, "grade_id": "06-recall-at-k-check", "locked": true, "points": 2, "solution": false, "task": false}
-result = check("06-recall-at-k", recall_at_k)
-checked_recall_at_k = result.use
-result
-
-# %% [markdown]
-# Stuck? Take away the `#` and run the cell: each run gives a stronger hint, three in all.
-
-# %%
-# hint("06-recall-at-k")
 
 # %% [markdown]
 # **Use it.** A thousand held-out pairs, far more than the 50 of the usual test: find the picture of each caption. Control: the captions
@@ -279,9 +227,7 @@ assert control < 0.1
 # **Want more?** Show the captions whose picture is *not* found first, beside the picture that won. What do the errors have in common?
 
 # %% [markdown]
-# ## Exercise 06.5: Near-duplicates
-#
-# Difficulty ●●●●○ · Importance ●●●○○ · 15 minutes · 3 points · `06-duplicate-groups`
+# ## Exercise 06-duplicate-groups
 #
 # **Predict first.** A picture is copied, the copy is copied, ten times over, and each copy differs a little from the one before. Are the first
 # and the last near-duplicates of each other? Should a search show both?
@@ -295,7 +241,7 @@ assert control < 0.1
 # In code: `vectors` (N, D) are unit vectors; N is small enough for an N×N table.
 
 
-# %% nbgrader={"schema_version": 3, "grade": false, "grade_id": "06-duplicate-groups", "locked": false, "solution": true, "task": false}
+# %% answer="06-duplicate-groups"
 def duplicate_groups(vectors: Tensor, threshold: float) -> Tensor:
     """The group of every vector: near-duplicates, also of near-duplicates, share one.
 
@@ -309,17 +255,6 @@ def duplicate_groups(vectors: Tensor, threshold: float) -> Tensor:
     return torch.unique(labels, return_inverse=True)[1]  # the label is the group's first row, so the order is right
     ### END SOLUTION
 
-
-# %% nbgrader={"schema_version": 3, "grade": true, "grade_id": "06-duplicate-groups-check", "locked": true, "points": 3, "solution": false, "task": false}
-result = check("06-duplicate-groups", duplicate_groups)
-checked_duplicate_groups = result.use
-result
-
-# %% [markdown]
-# Stuck? Take away the `#` and run the cell: each run gives a stronger hint, three in all.
-
-# %%
-# hint("06-duplicate-groups")
 
 # %% [markdown]
 # **Use it.** Sixty different scenes, and five copies of the first twelve with a little noise. How many groups are found?
@@ -338,9 +273,7 @@ assert groups.max() + 1 >= 50
 # **Want more?** Lower the threshold step by step. When do different scenes fall into one group, and which are the first to do so?
 
 # %% [markdown]
-# ## Exercise 06.6: How well does a score find mismatches?
-#
-# Difficulty ●●●○○ · Importance ●●●○○ · 10 minutes · 2 points · `06-mismatch-auc`
+# ## Exercise 06-mismatch-auc
 #
 # **Predict first.** A score is the same number for every pair. What is its AUC? And that of a score that is always right, times $-1$?
 #
@@ -353,7 +286,7 @@ assert groups.max() + 1 >= 50
 # In code: `scores` (N,), `matched` (N,) bool, with some of each.
 
 
-# %% nbgrader={"schema_version": 3, "grade": false, "grade_id": "06-mismatch-auc", "locked": false, "solution": true, "task": false}
+# %% answer="06-mismatch-auc"
 def mismatch_auc(scores: Tensor, matched: Tensor) -> float:
     """P(a matched pair scores above a mismatched one) + ½·P(equal).
 
@@ -364,17 +297,6 @@ def mismatch_auc(scores: Tensor, matched: Tensor) -> float:
     return float(((gap > 0).double() + 0.5 * (gap == 0)).mean())
     ### END SOLUTION
 
-
-# %% nbgrader={"schema_version": 3, "grade": true, "grade_id": "06-mismatch-auc-check", "locked": true, "points": 2, "solution": false, "task": false}
-result = check("06-mismatch-auc", mismatch_auc)
-checked_mismatch_auc = result.use
-result
-
-# %% [markdown]
-# Stuck? Take away the `#` and run the cell: each run gives a stronger hint, three in all.
-
-# %%
-# hint("06-mismatch-auc")
 
 # %% [markdown]
 # **Use it.** A thousand pairs, three in ten of them with somebody else's caption. Is the cosine of picture and caption a good detector?

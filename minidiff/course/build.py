@@ -30,8 +30,7 @@ def plan(root: Path, names: list[str] | None = None) -> dict[Path, str]:
     for path in solutions:
         if not names or path.stem in names:
             try:
-                notebook = masters.read(path)
-                masters.validate(path, notebook)
+                notebook = masters.read_master(path)
                 student = masters.strip(path, copy.deepcopy(notebook))
             except MasterError as error:
                 problems |= error.problems

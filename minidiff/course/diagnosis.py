@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from minidiff.course.exercise import Exercise
-from minidiff.course.outcome import Outcome, alike, attempt, close, describe_inputs, right
+from minidiff.course.outcome import Outcome, alike, attempt, close, describe_inputs, right, traits
 from minidiff.validate import describe
 
 NOT_WRITTEN = "Not written yet: replace `raise NotImplementedError()` by your lines."  # a student's stub, as handed out
@@ -32,13 +32,14 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Trial:
-    """One set of inputs (described in words) and what the student's function and the reference made of it."""
+    """One set of inputs (in words, and its `traits`) and what the student's function and the reference made of it."""
 
     inputs: str
     got: Outcome
     want: Outcome
     seed: int
     index: int
+    traits: tuple[tuple[int, str], ...] = ()
 
 
 def try_out(exercise: Exercise, function: Callable[..., Any], seeds: Sequence[int] | None = None) -> list[Trial]:
@@ -52,7 +53,8 @@ def try_out(exercise: Exercise, function: Callable[..., Any], seeds: Sequence[in
             want = attempt(exercise, exercise.reference, theirs[i], untouched)
             if want.outputs is None or want.changed:
                 raise RuntimeError(f"the reference of {exercise.id} fails on seed {seed}, inputs {i}: {want.error}")
-            trials.append(Trial(describe_inputs(exercise, untouched), got, want, seed, i))
+            words, kinds = describe_inputs(exercise, untouched), traits(exercise, untouched)
+            trials.append(Trial(words, got, want, seed, i, kinds))
     return trials
 
 
@@ -71,10 +73,26 @@ def judge(exercise: Exercise, trials: Sequence[Trial]) -> Verdict:
         if verdict is not None:
             break
     else:
-        verdict = _largest_error(wrong)
-    right_ones = len(trials) - len(wrong)
-    scope = f" On {right_ones} of the {len(trials)} sets of inputs it is right." if right_ones else ""
-    return replace(verdict, message=verdict.message + scope)
+        verdict = _first_difference(exercise, wrong)
+    return replace(verdict, message=verdict.message + _scope(trials, wrong))
+
+
+def _scope(trials: Sequence[Trial], wrong: Sequence[Trial]) -> str:
+    """On how many inputs the answer is right, and what sets these apart from the others, if something does."""
+    passed = [trial for trial in trials if not any(trial is other for other in wrong)]
+    if not passed:
+        return ""
+    text = f" On {len(passed)} of the {len(trials)} sets of inputs it is right"
+    sides = [("it is wrong wherever", _apart(wrong, passed)), ("those where", _apart(passed, wrong))]
+    words, found = min(sides, key=lambda side: side[1][0][0] if side[1] else 9)
+    same_rank = [trait for rank, trait in found if rank == found[0][0]]
+    return f"{text}: {words} {' and '.join(same_rank[:2])}, and nowhere else." if found else f"{text}."
+
+
+def _apart(some: Sequence[Trial], others: Sequence[Trial]) -> list[tuple[int, str]]:
+    """The traits that all of `some` have and none of the others."""
+    held = {trait for trial in others for trait in trial.traits}
+    return [t for t in some[0].traits if t not in held and all(t in trial.traits for trial in some)]
 
 
 def _named_mistake(exercise: Exercise, trials: Sequence[Trial]) -> Verdict | None:
@@ -201,8 +219,10 @@ def _pattern(exercise: Exercise, wrong: Sequence[Trial]) -> Verdict | None:
     if want.numel() < 2:
         return None
     factor = float((got @ want) / (want @ want)) if float(want @ want) > 0 else 0.0
-    scale = float(want.abs().max())
-    if torch.allclose(got, factor * want, rtol=1e-3, atol=1e-4 * scale):
+    scale, gap = float(want.abs().max()), float((got - want).abs().max())
+    # A pattern must explain the difference: a result that is almost right is not "1 × the expected one".
+    explains = lambda pattern: float((got - pattern).abs().max()) <= 0.05 * gap
+    if torch.allclose(got, factor * want, rtol=1e-3, atol=1e-4 * scale) and explains(factor * want):
         if abs(factor) < 1e-6:
             return Verdict("pattern", "Your result is zero, and should not be.")
         if abs(factor + 1) < 1e-3:
@@ -212,7 +232,8 @@ def _pattern(exercise: Exercise, wrong: Sequence[Trial]) -> Verdict | None:
             f"Your result is {factor:.4g} × the expected one: look for a constant factor.",
         )
     offset = float((got - want).mean())
-    if torch.allclose(got, want + offset, rtol=1e-4, atol=1e-4 * max(scale, abs(offset))):
+    near = torch.allclose(got, want + offset, rtol=1e-4, atol=1e-4 * max(scale, abs(offset)))
+    if near and explains(want + offset):
         return Verdict("pattern", f"Your result is the expected one {offset:+.4g}: look for a constant term.")
     return None
 
@@ -224,17 +245,29 @@ def _swapped(exercise: Exercise, trial: Trial) -> bool:
     return close(exercise, Outcome(outputs=got.outputs[::-1], plain=got.plain[::-1]), trial.want)
 
 
-def _largest_error(wrong: Sequence[Trial]) -> Verdict:
-    worst, text = -1.0, "Your result differs from the expected one."
+def _first_difference(exercise: Exercise, wrong: Sequence[Trial]) -> Verdict:
+    """The first inputs and the first place there at which the answer parts from the expected one."""
     for trial in wrong:
         for name, got, want, _ in _parts(trial):
             if got.shape != want.shape or not got.numel():
                 continue
-            gap = (got.double() - want.double()).abs().nan_to_num(0.0).flatten()
-            if float(gap.max()) > worst:
-                worst, i = float(gap.max()), int(gap.argmax())
-                place = f"[{', '.join(str(int(k)) for k in torch.unravel_index(torch.tensor(i), got.shape))}]"
-                numbers = f"{float(got.flatten()[i]):.5g} instead of {float(want.flatten()[i]):.5g}"
-                at = f" at {place}" if got.ndim else ""
-                text = f"{name} is off by up to {worst:.3g}: {numbers}{at}, for the inputs {trial.inputs}."
-    return Verdict("value", text)
+            mine, theirs = got.double().flatten(), want.double().flatten()
+            off = ~torch.isclose(mine, theirs, rtol=exercise.rtol, atol=exercise.atol, equal_nan=True)
+            if not bool(off.any()):
+                continue
+            i, worst = int(off.nonzero()[0]), float((mine - theirs).abs().nan_to_num(0.0).max())
+            numbers = _told_apart(float(mine[i]), float(theirs[i]))
+            if not got.ndim:
+                return Verdict("value", f"{name} is {numbers}, for the inputs {trial.inputs}.")
+            place = [int(k) for k in torch.unravel_index(torch.tensor(i), got.shape)]
+            many = f"{name} is off in {int(off.sum())} of {got.numel()} places, by up to {worst:.3g}"
+            return Verdict("value", f"{many}. First at {place}: {numbers}, for the inputs {trial.inputs}.")
+    return Verdict("value", "Your result differs from the expected one.")
+
+
+def _told_apart(got: float, want: float) -> str:
+    """Both numbers, with as many digits as it takes to see that they differ."""
+    for digits in range(5, 17):
+        if f"{got:.{digits}g}" != f"{want:.{digits}g}":
+            break
+    return f"{got:.{digits}g} instead of {want:.{digits}g}"

@@ -1,9 +1,10 @@
 """What an exercise is: its inputs, its right answer, and the wrong answers that people really give.
 
-A chapter's exercises live in `checks/NN_topic.py`, as a tuple called `EXERCISES`. One definition has three
-uses: `check` in the notebook (public seeds), a grader (secret seeds, the student's code in another process) and the
-tests. For that, `draw`, `reference` and `compare` must be pure: everything random comes from the seed, nothing is
-kept between calls, and no verdict depends on anything but the inputs and the tensors that came back.
+Each lives in a file of its own, `checks/NN_topic/<exercise>.py`; `EXERCISES` in the `__init__.py` beside it has a
+chapter's in order. One definition has three uses: `check` in the notebook (public seeds), a grader (secret seeds, the
+student's code in another process) and the tests. For that, `draw`, `reference` and `compare` must be pure: everything
+random comes from the seed, nothing is kept between calls, and no verdict depends on anything but the inputs and the
+tensors that came back.
 """
 
 import difflib
@@ -107,7 +108,7 @@ class Exercise:
         return self.id[:2]
 
     def facts(self) -> str:
-        """The line under an exercise's title in the notebook, which `minidiff build` insists on."""
+        """The line under an exercise's title in the notebook, which `minidiff build` writes."""
         points = "1 point" if self.points == 1 else f"{self.points} points"
         return (
             f"Difficulty {dots(self.difficulty)} · Importance {dots(self.importance)} · "

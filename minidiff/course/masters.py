@@ -1,16 +1,16 @@
-"""Reading and checking the masters: percent scripts from which the course's notebooks are built."""
+"""Reading the percent scripts from which the course's notebooks are built, and checking the masters of exercises."""
 
 import ast
 import inspect
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from minidiff.course.cells import Cell, expand, graded, is_marked_by_hand, marks, written_by_hand
 from minidiff.course.exercise import Exercise, chapters, load_chapter
 
 Notebook = Any  # nbformat's NotebookNode; nbformat is imported late, as the library itself does not need it
-Cell = Any
 
 # Every set of exercises says so at its top: the grader takes the answer cells and nothing else.
 NOTICE = (
@@ -18,10 +18,8 @@ NOTICE = (
 )
 
 _KERNEL = {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"}
-_LAYOUT_KEYS = (
-    "lines_to_next_cell",
-    "lines_to_end_of_cell_marker",
-)  # jupytext's notes on the script's blank lines
+_LAYOUT_KEYS = ("lines_to_next_cell", "lines_to_end_of_cell_marker")  # jupytext's notes on the script's blank lines
+_WRITE = {"heading": "## Exercise {}", "answer": '# %% answer="{}"'}
 
 
 class MasterError(ValueError):
@@ -35,10 +33,27 @@ class MasterError(ValueError):
 
 
 def read(path: Path) -> Notebook:
-    """The notebook in the percent script `path`, with cell ids that depend on nothing but the script.
+    """The notebook in the percent script `path`, with cell ids that depend on nothing but the script."""
+    return _with_ids(path, _parse(path))
 
-    A cell with an nbgrader `grade_id` has it as its id, any other the file's name and its position.
+
+def read_master(path: Path) -> Notebook:
+    """The instructor's notebook of the exercises in `path`, with everything that their `EXERCISES` say filled in.
+
+    `MasterError` that lists all in which the script and its `EXERCISES` disagree.
     """
+    notebook = _parse(path)
+    exercises = load_chapter(path.stem) if path.stem in chapters() else ()
+    problems = _problems(notebook.cells, exercises)
+    if not exercises:
+        problems.append(f"no folder minidiff/course/checks/{path.stem} defines its exercises")
+    if problems:
+        raise MasterError({path: problems})
+    notebook.cells = expand(notebook.cells, exercises)
+    return _with_ids(path, notebook)
+
+
+def _parse(path: Path) -> Notebook:
     try:
         import jupytext
     except ImportError as error:
@@ -46,60 +61,59 @@ def read(path: Path) -> Notebook:
     notebook = jupytext.reads(path.read_text(encoding="utf-8"), fmt="py:percent")
     notebook.metadata = {"kernelspec": dict(_KERNEL), "language_info": {"name": "python"}}
     notebook.nbformat, notebook.nbformat_minor = 4, 5
-    slug = re.sub(r"[^a-zA-Z0-9]+", "-", path.stem)[:56]
-    for position, cell in enumerate(notebook.cells):
+    for cell in notebook.cells:
         for key in _LAYOUT_KEYS:
             cell.metadata.pop(key, None)
-        cell["id"] = _grader(cell).get("grade_id") or f"{slug}-{position:03d}"
         if cell.cell_type == "code":
             cell.outputs, cell.execution_count = [], None
     return notebook
 
 
-def validate(path: Path, notebook: Notebook) -> None:
-    """`MasterError` that lists everything in which a master of exercises and its `EXERCISES` disagree."""
-    problems = [problem for cell in notebook.cells for problem in _cell_problems(cell)]
-    ids = [_grader(cell)["grade_id"] for cell in notebook.cells if "grade_id" in _grader(cell)]
-    problems += [f'grade_id "{i}" is used {ids.count(i)} times' for i in sorted(set(ids)) if ids.count(i) > 1]
-    if not any(cell.cell_type == "markdown" and NOTICE in cell.source for cell in notebook.cells[:1]):
+def _with_ids(path: Path, notebook: Notebook) -> Notebook:
+    """A graded cell has its `grade_id` as its id, any other the file's name and its position."""
+    slug = re.sub(r"[^a-zA-Z0-9]+", "-", path.stem)[:56]
+    for position, cell in enumerate(notebook.cells):
+        cell["id"] = graded(cell).get("grade_id") or f"{slug}-{position:03d}"
+    return notebook
+
+
+def _problems(cells: Sequence[Cell], exercises: Sequence[Exercise]) -> list[str]:
+    problems = [f"{_label(cell)}: {text}" for cell in cells for text in _cell_problems(cell)]
+    if not any(cell.cell_type == "markdown" and NOTICE in cell.source for cell in cells[:1]):
         problems.append(f"the first cell lacks the notice: {NOTICE}")
-    if path.stem not in chapters():
-        problems.append(f"no module minidiff/course/checks/{path.stem}.py defines its exercises")
-    if not problems:
-        exercises = load_chapter(path.stem)
-        for exercise in exercises:
-            problems += _exercise_problems(notebook.cells, exercise)
-        by_hand = [_grader(cell)["grade_id"] for cell in notebook.cells if is_marked_by_hand(_grader(cell))]
-        problems += _order_problems(ids, by_hand, exercises)
-    if problems:
-        raise MasterError({path: problems})
+    if exercises:
+        problems += _mark_problems(marks(cells), [exercise.id for exercise in exercises])
+    taken = [graded(cell).get("grade_id") for cell in cells if is_marked_by_hand(graded(cell))]
+    taken += [i for exercise in exercises for i in (exercise.id, f"{exercise.id}-check")]
+    problems += [f'grade_id "{i}" is used {taken.count(i)} times' for i in dict.fromkeys(taken) if taken.count(i) > 1]
+    pairs = [(cell, e) for e in exercises for cell in cells if cell.metadata.get("answer") == e.id]
+    return problems + [problem for cell, exercise in pairs for problem in _answer_problems(cell, exercise)]
 
 
-def _grader(cell: Cell) -> dict[str, Any]:
-    return cell.metadata.get("nbgrader", {})
+def _label(cell: Cell) -> str:
+    first_line = next(iter(cell.source.strip().splitlines()), "empty")[:50]
+    return f'cell "{cell.metadata.get("answer") or graded(cell).get("grade_id") or first_line}"'
 
 
 def _cell_problems(cell: Cell) -> list[str]:
-    """What is wrong with one cell by itself: solution markers, and nbgrader's metadata after its own schema."""
-    meta, source = _grader(cell), cell.source
-    label = f'cell "{meta.get("grade_id", source.strip().splitlines()[0][:50] if source.strip() else "empty")}"'
-    problems = []
-    begins, ends = source.count("### BEGIN SOLUTION"), source.count("### END SOLUTION")
+    """What is wrong with one cell by itself: what should be generated, solution markers, nbgrader's own schema."""
+    by_hand = is_marked_by_hand(graded(cell))
+    problems = written_by_hand(cell) + (_metadata_problems(cell) if by_hand else [])
+    if "answer" in cell.metadata and cell.cell_type != "code":
+        problems.append("an answer is a code cell")
+    begins, ends = cell.source.count("### BEGIN SOLUTION"), cell.source.count("### END SOLUTION")
     if begins != ends:
-        problems.append(f"{label} has {begins} ### BEGIN SOLUTION and {ends} ### END SOLUTION")
-    elif begins and source.index("### BEGIN SOLUTION") > source.index("### END SOLUTION"):
-        problems.append(f"{label} has ### END SOLUTION before ### BEGIN SOLUTION")
-    if begins and not meta.get("solution"):
-        problems.append(f'{label} holds a solution but its nbgrader metadata do not say "solution": true')
-    return problems + [f"{label}: {text}" for text in _metadata_problems(cell)] if meta else problems
+        problems.append(f"it has {begins} ### BEGIN SOLUTION and {ends} ### END SOLUTION")
+    elif begins and cell.source.index("### BEGIN SOLUTION") > cell.source.index("### END SOLUTION"):
+        problems.append("### END SOLUTION comes before ### BEGIN SOLUTION")
+    if begins and not by_hand and "answer" not in cell.metadata:
+        problems.append('it holds a solution: mark it as `# %% answer="ID"`')
+    return problems
 
 
 def _metadata_problems(cell: Cell) -> list[str]:
     from nbgrader.nbgraderformat import MetadataValidator
 
-    meta = _grader(cell)
-    if meta.get("grade") and "points" not in meta:
-        return ["its nbgrader metadata lack the points"]
     try:
         MetadataValidator().validate_cell(cell)
     except Exception as error:  # jsonschema's errors and nbgrader's own, which depend on the version
@@ -107,51 +121,29 @@ def _metadata_problems(cell: Cell) -> list[str]:
     return []
 
 
-def _find(cells: list[Cell], grade_id: str) -> int | None:
-    return next((i for i, cell in enumerate(cells) if _grader(cell).get("grade_id") == grade_id), None)
+def _mark_problems(found: list[tuple[str, str]], ids: list[str]) -> list[str]:
+    """Every exercise has one heading and then one answer, in the order of `EXERCISES`, and nothing else has."""
+    wanted = [(kind, exercise_id) for exercise_id in ids for kind in _WRITE]
+    problems = [f'{kind} "{i}": no exercise of the chapter, which has {ids}' for kind, i in found if i not in ids]
+    for kind, i in wanted:
+        if (kind, i) not in found:
+            problems.append(f'exercise "{i}" has no {kind}: write `{_WRITE[kind].format(i)}`')
+        elif found.count((kind, i)) > 1:
+            problems.append(f'exercise "{i}" has {found.count((kind, i))} {kind}s')
+    if not problems and found != wanted:
+        order = [i for kind, i in found if kind == "answer"]
+        problems.append(f"EXERCISES has the order {ids}, each heading before its answer; the answers here: {order}")
+    return problems
 
 
-def _exercise_problems(cells: list[Cell], exercise: Exercise) -> list[str]:
-    """Is the exercise there: heading, facts, answer cell, and the check cell as the next code cell?"""
-    where = _find(cells, exercise.id)
-    if where is None:
-        return [f'exercise "{exercise.id}" has no answer cell (grade_id "{exercise.id}")']
-    answer, name = cells[where], exercise.reference.__name__
-    problems = (
-        []
-        if _grader(answer)["solution"] and not _grader(answer)["grade"]
-        else [f'cell "{exercise.id}" must have "solution": true and "grade": false']
-    )
-    if not re.search(r"^ +### BEGIN SOLUTION", answer.source, re.MULTILINE):
+def _answer_problems(cell: Cell, exercise: Exercise) -> list[str]:
+    problems = []
+    if not re.search(r"^ +### BEGIN SOLUTION", cell.source, re.MULTILINE):
         # Inside a function the stub's `raise NotImplementedError()` waits for a call; outside it stops the notebook.
         problems.append(f'cell "{exercise.id}" needs an indented ### BEGIN SOLUTION … ### END SOLUTION in its function')
-    call = f"{name}({', '.join(inspect.signature(exercise.reference).parameters)})"
-    if call not in _functions(answer.source):
+    call = f"{exercise.reference.__name__}({', '.join(inspect.signature(exercise.reference).parameters)})"
+    if call not in _functions(cell.source):
         problems.append(f'cell "{exercise.id}" must define {call}, as the reference is called')
-    text = "\n".join(cell.source for cell in cells[:where] if cell.cell_type == "markdown")
-    problems += [f'exercise "{exercise.id}": put this line under its heading: {exercise.facts()}'] * (
-        exercise.facts() not in text
-    )
-    heading = rf"^#+ Exercise {exercise.chapter}\.\d+: {re.escape(exercise.title)}$"
-    if not re.search(heading, text, re.MULTILINE):
-        problems.append(f'exercise "{exercise.id}": no heading "## Exercise {exercise.chapter}.k: {exercise.title}"')
-    following = next((cell for cell in cells[where + 1 :] if cell.cell_type == "code"), None)
-    return problems + _check_cell_problems(following, exercise, name)
-
-
-def _check_cell_problems(cell: Cell | None, exercise: Exercise, name: str) -> list[str]:
-    wanted = f"{exercise.id}-check"
-    if cell is None or _grader(cell).get("grade_id") != wanted:
-        return [f'the code cell after "{exercise.id}" must be its check, with grade_id "{wanted}"']
-    meta, problems = _grader(cell), []
-    if not (meta["grade"] and meta["locked"] and not meta["solution"]):
-        problems.append(f'cell "{wanted}" must have "grade": true, "locked": true, "solution": false')
-    if meta.get("points") != exercise.points:
-        problems.append(f'cell "{wanted}" says {meta.get("points")} points, its Exercise {exercise.points}')
-    if f'check("{exercise.id}", {name})' not in cell.source:
-        problems.append(f'cell "{wanted}" must call check("{exercise.id}", {name})')
-    if _last_line(cell.source) not in ("result", f"check('{exercise.id}', {name})"):
-        problems.append(f'cell "{wanted}" must end with the line "result": nbgrader reads the marks from it')
     return problems
 
 
@@ -163,29 +155,6 @@ def _functions(source: str) -> list[str]:
         return []
     defined = [s for s in statements if isinstance(s, ast.FunctionDef)]
     return [f"{d.name}({', '.join(a.arg for a in (*d.args.args, *d.args.kwonlyargs))})" for d in defined]
-
-
-def _last_line(source: str) -> str:
-    """The last statement, in Python's own spelling; "" if the cell is not plain Python."""
-    try:
-        statements = ast.parse(source).body
-    except SyntaxError:
-        return ""
-    return ast.unparse(statements[-1]) if statements else ""
-
-
-def is_marked_by_hand(graded: dict[str, Any]) -> bool:
-    """nbgrader's metadata of an answer that a person marks: an answer cell with points, or a task."""
-    return bool(graded.get("task") or (graded.get("grade") and graded.get("solution")))
-
-
-def _order_problems(ids: list[str], by_hand: list[str], exercises: tuple[Exercise, ...]) -> list[str]:
-    known = [i for exercise in exercises for i in (exercise.id, f"{exercise.id}-check")]
-    ids = [i for i in ids if i not in by_hand]
-    strangers = [f'cell "{i}" belongs to no exercise of the chapter' for i in ids if i not in known]
-    if not strangers and set(ids) == set(known) and ids != known:
-        return [f"the exercises come in another order than in EXERCISES: {ids[::2]}"]
-    return strangers
 
 
 def strip(path: Path, notebook: Notebook) -> Notebook:

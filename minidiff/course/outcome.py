@@ -147,3 +147,19 @@ def describe_inputs(exercise: Exercise, inputs: Inputs) -> str:
 
     parts = zip(parameter_names(exercise, inputs), map(short, inputs))
     return ", ".join(name + text for name, text in parts if text) or "none that can be shown"
+
+
+def traits(exercise: Exercise, inputs: Inputs) -> tuple[tuple[int, str], ...]:
+    """What kind of inputs these are, as (rank, words), the most telling first: (0, "`w` is 0")."""
+    found: list[tuple[int, str]] = []
+    for name, value in zip(parameter_names(exercise, inputs), inputs):
+        number = value.item() if isinstance(value, Tensor) and not value.ndim else value
+        if isinstance(number, (int, float)):
+            kinds = {"0": number == 0, "1": number == 1, "negative": number < 0}
+            found += [(0, f"`{name}` is {kind}") for kind, holds in kinds.items() if holds]
+        elif isinstance(value, Tensor):
+            found += [(1, f"`{name}` is a batch of one")] if len(value) == 1 else []
+            found += [(1, f"`{name}` has {value.ndim} axes"), (2, f"`{name}` is {str(value.dtype)[6:]}")]
+        elif type(value).__module__.startswith("minidiff."):
+            found.append((0, f"`{name}` is {type(value).__name__}"))  # a schedule
+    return tuple(sorted(found, key=lambda trait: trait[0]))

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from minidiff.cli import main
-from minidiff.course import exercise, masters
+from minidiff.course import checks, exercise, masters
 from minidiff.course.build import build, find_root, plan, stale
 from minidiff.course.exercise import Exercise, Mistake, chapters
 from minidiff.course.masters import MasterError
@@ -20,9 +20,6 @@ from minidiff.course.masters import MasterError
 ROOT = Path(__file__).resolve().parents[2]
 SOLUTIONS = sorted((ROOT / "solutions").glob("*.py"))
 FIRST = "98-double"
-META = '"schema_version": 3, "grade": {}, "grade_id": "{}", "locked": {}, {}"solution": {}, "task": false'
-ANSWER_META = "# %% nbgrader={" + META.format("false", FIRST, "false", "", "true") + "}"
-CHECK_META = "# %% nbgrader={" + META.format("true", f"{FIRST}-check", "true", '"points": 3, ', "false") + "}"
 
 
 def double(x, times):
@@ -54,26 +51,29 @@ MASTER = f"""# %% [markdown]
 from minidiff.course import check, hint
 
 # %% [markdown]
-# ## Exercise 98.1: Twice as much
+# ## Exercise {FIRST}
 #
-# {DOUBLE.facts()}
+# **Predict first.** What is twice 2?
 
 
-{ANSWER_META}
+# %% answer="{FIRST}"
 def double(x: float, times: int) -> float:
     ### BEGIN SOLUTION
     return x * 2**times
     ### END SOLUTION
 
 
-{CHECK_META}
-result = check("{FIRST}", double)
-checked_double = result.use
-result
+# %% [markdown]
+# **Use it.**
 
 # %%
-# hint("{FIRST}")
+assert checked_double(2, 1) == 4
 """
+IN_WORDS = """
+# %% [markdown] nbgrader={"schema_version": 3, "grade": true, "grade_id": "98-in-words", "locked": false, "points": 2, \
+"solution": true, "task": false}
+# Why twice?
+""".replace("\\\n", "")
 
 
 @pytest.fixture
@@ -164,6 +164,9 @@ def test_stale_missing_and_orphaned_notebooks_are_named(clone):
     ]
 
 
+ENDING = "assert checked_double(2, 1) == 4\n"
+
+
 def broken(*changes):
     """The worked example with each (old, new) replaced once."""
     text = MASTER
@@ -173,29 +176,54 @@ def broken(*changes):
     return text
 
 
-FACTS, POINTS = f"# {DOUBLE.facts()}", '"points": 3'
+HEADING, ANSWER = f"# ## Exercise {FIRST}", f'# %% answer="{FIRST}"'
+PLAIN = (
+    '# %% nbgrader={"schema_version": 3, "grade": false, "grade_id": "98-double", "locked": false, "solution": true}'
+)
 BAD = {
-    "no points": ([(f"{POINTS}, ", "")], "lack the points"),
-    "other points": ([(POINTS, '"points": 7')], f'cell "{FIRST}-check" says 7 points'),
-    "negative points": ([(POINTS, '"points": -1')], "nbgrader does not accept its metadata"),
-    "duplicate id": ([(f'"{FIRST}-check"', f'"{FIRST}"')], f'grade_id "{FIRST}" is used 2 times'),
-    "no schema": ([('"schema_version": 3, ', "")], "nbgrader does not accept its metadata"),
+    "no heading": ([(HEADING, "#")], f'exercise "{FIRST}" has no heading: write `## Exercise {FIRST}`'),
+    "no answer": ([(ANSWER, "# %%")], f'exercise "{FIRST}" has no answer: write `# %% answer="{FIRST}"`'),
+    "two headings": ([(HEADING, f"{HEADING}\n#\n{HEADING}")], f'exercise "{FIRST}" has 2 headings'),
+    "two answers": ([("# %%\nassert", f"{ANSWER}\nassert")], f'exercise "{FIRST}" has 2 answers'),
+    "unknown heading": ([(HEADING, f"{HEADING}\n# ## Exercise 98-triple")], 'heading "98-triple": no exercise of the'),
+    "unknown answer": ([("# %%\nassert", '# %% answer="98-triple"\nassert')], 'answer "98-triple": no exercise of the'),
+    "an answer that is no text": ([("# %%\nassert", "# %% answer=[1]\nassert")], "no exercise of the chapter"),
+    "an answer in Markdown": ([("# %% [markdown]\n# **Use", '# %% [markdown] answer="98"\n# **Use')], "is a code cell"),
+    "heading after the answer": (
+        [(HEADING, "#"), ("# **Use it.**", HEADING)],
+        "EXERCISES has the order ['98-double'], each heading before its answer",
+    ),
     "no END": ([("    ### END SOLUTION\n", "")], "has 1 ### BEGIN SOLUTION and 0 ### END SOLUTION"),
     "no BEGIN": ([("    ### BEGIN SOLUTION\n", "")], "has 0 ### BEGIN SOLUTION and 1 ### END SOLUTION"),
-    "not indented": ([("    ### BEGIN SOLUTION", "### BEGIN SOLUTION")], "needs an indented ### BEGIN SOLUTION"),
-    "not a solution": (
-        [(ANSWER_META, ANSWER_META.replace('"solution": true', '"solution": false'))],
-        'say "solution": true',
+    "END before BEGIN": (
+        [("### BEGIN SOLUTION", "### x"), ("### END SOLUTION", "### BEGIN SOLUTION"), ("### x", "### END SOLUTION")],
+        "### END SOLUTION comes before ### BEGIN SOLUTION",
     ),
-    "no metadata": ([(ANSWER_META, "# %%")], "holds a solution"),
+    "no solution": ([("    ### BEGIN SOLUTION\n", ""), ("    ### END SOLUTION\n", "")], "needs an indented ### BEGIN"),
+    "not indented": ([("    ### BEGIN SOLUTION", "### BEGIN SOLUTION")], "needs an indented ### BEGIN SOLUTION"),
+    "a solution elsewhere": ([(ANSWER, "# %%")], 'it holds a solution: mark it as `# %% answer="ID"`'),
     "other name": ([("def double(", "def twice(")], "must define double(x, times)"),
     "other argument": ([("(x: float", "(a: float")], "must define double(x, times)"),
-    "no check": ([(f'check("{FIRST}", double)', "None")], f'must call check("{FIRST}", double)'),
-    "no result": ([("\nresult\n", "\nassert result.passed\n")], 'must end with the line "result"'),
-    "no facts": ([(FACTS, "#")], "put this line under its heading: Difficulty"),
-    "other title": ([("98.1: Twice", "98.1: Thrice")], "no heading"),
-    "unlocked": ([(CHECK_META, CHECK_META.replace('"locked": true', '"locked": false'))], '"locked": true'),
-    "cell between": ([(CHECK_META, "# %%\nx = 1\n\n" + CHECK_META)], "must be its check"),
+    "no Python": ([("def double(", "def double((")], "must define double(x, times)"),
+    # What `minidiff build` makes, spelt out by the author:
+    "a numbered heading": ([(HEADING, "# ## Exercise 98.1: Twice as much")], "a numbered heading is generated"),
+    "a line of facts": ([(HEADING, f"{HEADING}\n#\n# {DOUBLE.facts()}")], "a line of facts is generated"),
+    "a check cell": ([("assert", f'result = check("{FIRST}", double)\nassert')], "a check cell is generated"),
+    "a hint cell": ([("assert", f'# hint("{FIRST}")\nassert')], "a hint cell is generated"),
+    "metadata": ([(ANSWER, PLAIN)], f'cell "{FIRST}": metadata for nbgrader are generated'),
+    "metadata too": ([(ANSWER, PLAIN.replace("# %%", ANSWER))], "metadata for nbgrader are generated"),
+    # What a person marks keeps its metadata:
+    "no points": ([(ENDING, ENDING + IN_WORDS.replace('"points": 2, ', ""))], "does not have points"),
+    "negative points": (
+        [(ENDING, ENDING + IN_WORDS.replace('s": 2', 's": -1'))],
+        "nbgrader does not accept its metadata",
+    ),
+    "no schema": ([(ENDING, ENDING + IN_WORDS.replace('"schema_version": 3, ', ""))], "nbgrader does not accept its"),
+    "the same id twice": ([(ENDING, ENDING + IN_WORDS + IN_WORDS)], 'grade_id "98-in-words" is used 2 times'),
+    "an exercise's id": (
+        [(ENDING, ENDING + IN_WORDS.replace("98-in-words", f"{FIRST}-check"))],
+        f'grade_id "{FIRST}-check" is used 2 times',
+    ),
 }
 
 
@@ -221,19 +249,79 @@ def test_a_master_that_does_not_say_what_is_graded(clone):
 
 def test_a_question_that_a_person_marks_needs_no_exercise(clone):
     path = clone / "solutions" / "98_sample.py"
-    meta = META.format("true", "98-in-words", "false", '"points": 2, ', "true")
-    path.write_text(MASTER + f"\n# %% [markdown] nbgrader={{{meta}}}\n# Why twice?\n", encoding="utf-8")
+    path.write_text(MASTER + IN_WORDS, encoding="utf-8")
     (written,) = [p for p in build(clone) if p.parent.name == "exercises"]
     assert "98-in-words" in [cell.id for cell in nbformat.read(written, as_version=4).cells]
 
 
-def test_an_exercise_without_cells_and_a_cell_without_exercise(clone):
+def built(clone, folder="solutions"):
+    build(clone)
+    return nbformat.read(clone / folder / "98_sample.ipynb", as_version=4).cells
+
+
+def test_the_cells_of_an_exercise_are_made_from_it(clone):
+    first, imports, text, answer, check, stuck, hint, *rest = built(clone)
+    assert text.source == f"## Exercise 98.1: Twice as much\n\n{DOUBLE.facts()}\n\n**Predict first.** What is twice 2?"
+    metadata = {
+        "schema_version": 3,
+        "grade": False,
+        "grade_id": FIRST,
+        "locked": False,
+        "solution": True,
+        "task": False,
+    }
+    assert answer.metadata == {"nbgrader": metadata}
+    assert answer.id == FIRST
+    locked = {"grade": True, "grade_id": f"{FIRST}-check", "locked": True, "points": 3, "solution": False}
+    assert check.metadata == {"nbgrader": metadata | locked}
+    assert check.id == f"{FIRST}-check"
+    assert check.source == f'result = check("{FIRST}", double)\nchecked_double = result.use\nresult'
+    assert stuck.source.startswith("Stuck?")
+    assert hint.source == f'# hint("{FIRST}")'
+    assert hint.cell_type == check.cell_type == "code"
+    assert [cell.source for cell in rest] == ["**Use it.**", "assert checked_double(2, 1) == 4"]
+    assert [first.id, imports.id, text.id, hint.id] == [f"98-sample-00{k}" for k in (0, 1, 2, 6)]
+
+
+@pytest.mark.parametrize(
+    ("changes", "position", "old", "new"),
+    [
+        ({"title": "Thrice"}, 2, "98.1: Twice as much", "98.1: Thrice"),
+        ({"minutes": 40}, 2, " 4 minutes", " 40 minutes"),
+        ({"points": 7}, 2, "3 points", "7 points"),
+        ({"points": 7}, 4, '"points": 3', '"points": 7'),
+    ],
+    ids=["title", "minutes", "points", "points of the check"],
+)
+def test_another_exercise_makes_another_cell_and_no_other_changes(clone, monkeypatch, changes, position, old, new):
+    before = [json.dumps(cell, ensure_ascii=False) for cell in built(clone)]
+    assert build(clone) == [], "control: the same exercise, the same notebook"
+    monkeypatch.setattr(masters, "load_chapter", {"98_sample": (replace(DOUBLE, **changes),)}.__getitem__)
+    after = [json.dumps(cell, ensure_ascii=False) for cell in built(clone)]
+    assert old in before[position]
+    assert after[position] == before[position].replace(old, new)
+    touched = [k for k, pair in enumerate(zip(before, after)) if len(set(pair)) == 2]
+    assert touched == ([2, 4] if "points" in changes else [2])
+
+
+def halve(x):
+    return x / 2
+
+
+def test_exercises_are_numbered_in_the_order_of_the_chapter(clone, monkeypatch):
     path = clone / "solutions" / "98_sample.py"
-    path.write_text(MASTER.replace(f'"{FIRST}', '"98-something-else'), encoding="utf-8")
-    with pytest.raises(MasterError) as caught:
+    second = '# %% [markdown]\n# **Use it.**\n# ## Exercise 98-half\n\n# %% answer="98-half"\n' + (
+        "def halve(x):\n    ### BEGIN SOLUTION\n    return x / 2\n    ### END SOLUTION\n"
+    )
+    path.write_text(MASTER + "\n" + second, encoding="utf-8")
+    both = (DOUBLE, replace(DOUBLE, id="98-half", title="Half", reference=halve))
+    monkeypatch.setattr(masters, "load_chapter", {"98_sample": both}.__getitem__)
+    text = "\n".join(cell.source for cell in built(clone) if cell.cell_type == "markdown")
+    assert re.findall(r"^## Exercise (.*)$", text, re.MULTILINE) == ["98.1: Twice as much", "98.2: Half"]
+    monkeypatch.setattr(masters, "load_chapter", {"98_sample": both[::-1]}.__getitem__)
+    with pytest.raises(MasterError, match="EXERCISES has the order") as caught:
         build(clone)
-    assert f'exercise "{FIRST}" has no answer cell' in str(caught.value)
-    assert 'cell "98-something-else" belongs to no exercise' in str(caught.value)
+    assert "the answers here: ['98-double', '98-half']" in str(caught.value)
 
 
 def test_all_bad_masters_are_named_at_once(clone):
@@ -246,18 +334,45 @@ def test_all_bad_masters_are_named_at_once(clone):
 
 def test_a_master_without_checks(clone):
     (clone / "solutions" / "03_unknown.py").write_text("# %%\nx = 1\n", encoding="utf-8")
-    with pytest.raises(MasterError, match=r"no module minidiff/course/checks/03_unknown\.py"):
+    with pytest.raises(MasterError, match="no folder minidiff/course/checks/03_unknown defines"):
         build(clone)
 
 
 def test_nbgrader_refuses_what_validation_lets_through(clone):
     # The stripping itself is nbgrader's; its errors come out as ours.
     path = clone / "solutions" / "98_sample.py"
-    notebook = masters.read(path)
+    notebook = masters.read_master(path)
     cell = next(c for c in notebook.cells if c.id == FIRST)
     cell.source = cell.source.replace("### END SOLUTION", "")
     with pytest.raises(MasterError, match="nbgrader's ClearSolutions: no end solution"):
         masters.strip(path, notebook)
+
+
+def test_the_shortest_exercise_of_the_guide_is_complete(tmp_path, monkeypatch, capsys):
+    guide = (ROOT / "minidiff" / "course" / "AUTHORING.md").read_text(encoding="utf-8")
+    exercise_file, init, master = re.findall(r"^```python\n(.*?)^```$", guide, re.DOTALL | re.MULTILINE)
+    files = {
+        "pyproject.toml": "",
+        "solutions/98_sums.py": master,
+        "checks/98_sums/__init__.py": init,
+        "checks/98_sums/add_noise.py": exercise_file,
+    }
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text, encoding="utf-8")
+    monkeypatch.setattr(checks, "__path__", [*checks.__path__, str(tmp_path / "checks")])
+    assert main(["check", "98_sums"]) == 0
+    assert capsys.readouterr().out.split() == ["ok", "98-add-noise:", "3", "mistakes", "named"]
+    assert main(["build", "98_sums", "--root", str(tmp_path)]) == 0
+    scope = {}
+    for cell in nbformat.read(tmp_path / "solutions" / "98_sums.ipynb", as_version=4).cells:
+        if cell.cell_type == "code":
+            exec(cell.source, scope)
+    assert scope["result"].passed
+    assert capsys.readouterr().out.endswith("[0.2500, 0.2500]])\n")
+    for name in [name for name in sys.modules if "98_sums" in name]:
+        monkeypatch.delitem(sys.modules, name)
+    exercise.load_chapter.cache_clear()
 
 
 def test_the_command(clone, capsys, monkeypatch):

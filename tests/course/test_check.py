@@ -12,9 +12,10 @@ from torch import Generator, Tensor
 
 import minidiff.course.feedback as feedback
 from minidiff.course.audit import audit
-from minidiff.course.diagnosis import judge, try_out
+from minidiff.course.diagnosis import Verdict, judge, try_out
 from minidiff.course.exercise import Exercise, Mistake, chapters, find, load_chapter
 from minidiff.course.feedback import LibraryAnswer, check, hint
+from minidiff.schedules import Cosine, Linear
 
 
 def draw_line(seed):
@@ -125,8 +126,16 @@ CASES = {
     "factor": (lambda a, b, w: 2 * line(a, b, w), "pattern", "Your result is 2 × the expected one"),
     "offset": (lambda a, b, w: line(a, b, w) + 0.25, "pattern", "the expected one +0.25"),
     "zero": (lambda a, b, w: 0 * a, "pattern", "Your result is zero"),
-    "largest": (lambda a, b, w: line(a, b, w) + a.cos(), "value", "off by up to"),
-    "sometimes": (lambda a, b, w: a, "value", "On 3 of the 6 sets of inputs it is right."),
+    "largest": (
+        lambda a, b, w: line(a, b, w) + a.cos(),
+        "value",
+        "is off in 8 of 8 places, by up to 0.957. First at [0, 0]: ",
+    ),
+    "sometimes": (
+        lambda a, b, w: a,
+        "value",
+        "On 3 of the 6 sets of inputs it is right: those where `w` is 0, and nowhere else.",
+    ),
     "too few arguments": (lambda a: a, "error", "called as `line(a, b, w)`, with TypeError"),
     "silent exception": (lambda a, b, w: [][0] if w else int(" "), "error", "IndexError: list index out of range"),
     "exit": (lambda a, b, w: sys.exit(), "error", "SystemExit"),
@@ -139,6 +148,62 @@ def test_what_is_off_is_named(function, kind, text):
     assert (result.kind, result.score, result.passed) == (kind, 0.0, False), result.message
     assert text in result.message
     assert isinstance(result.use, LibraryAnswer)
+
+
+COUNTED = torch.arange(6.0).reshape(3, 2)
+
+
+def draw_kinds(seed):
+    return [(COUNTED, 2.0, Linear()), (COUNTED.double(), 0.0, Cosine()), (COUNTED[:1], -1.0, Linear())]
+
+
+def add(x, w, schedule):
+    return x + w
+
+
+KINDS = replace(LINE, draw=draw_kinds, reference=add, mistakes=LINE.mistakes[:3], rtol=1e-9, atol=1e-9)
+FALLBACKS = {
+    "the first inputs and place": (
+        lambda x, w, schedule: x + w + 0.5 * (x == 3) + (x == 4),
+        "Your result is off in 2 of 6 places, by up to 1. First at [1, 1]: 5.5 instead of 5, for the inputs "
+        "x: float32 (3, 2), w = 2. On 3 of the 9 sets of inputs it is right: those where `w` is negative, "
+        "and nowhere else.",
+    ),
+    "a small difference on one schedule": (
+        lambda x, w, schedule: x + w + 1e-7 * (x == 5) * isinstance(schedule, Cosine),
+        "Your result is off in 1 of 6 places, by up to 1e-07. First at [2, 1]: 5.0000001 instead of 5, for the inputs "
+        "x: float64 (3, 2), w = 0. On 6 of the 9 sets of inputs it is right: it is wrong wherever `w` is 0 and "
+        "`schedule` is Cosine, and nowhere else.",
+    ),
+    "on a batch of one": (
+        lambda x, w, schedule: x + w if len(x) > 1 else x**3 + x,
+        "Your result is off in 2 of 2 places, by up to 2. First at [0, 0]: 0 instead of -1, for the inputs "
+        "x: float32 (1, 2), w = -1. On 6 of the 9 sets of inputs it is right: it is wrong wherever `w` is negative, "
+        "and nowhere else.",
+    ),
+    "everywhere": (
+        lambda x, w, schedule: (x + w).square() + x,
+        "Your result is off in 6 of 6 places, by up to 47. First at [0, 0]: 4 instead of 2, for the inputs "
+        "x: float32 (3, 2), w = 2.",
+    ),
+}
+
+
+@pytest.mark.parametrize(("function", "message"), FALLBACKS.values(), ids=FALLBACKS.keys())
+def test_where_answers_part_is_said_when_nothing_is_recognised(function, message):
+    assert judge(KINDS, try_out(KINDS, function)) == Verdict("value", message)
+
+
+def test_an_answer_without_axes_has_no_place():
+    total = replace(KINDS, reference=lambda x, w, schedule: x.sum() + w)
+    verdict = judge(total, try_out(total, lambda x, w, schedule: (x.sum() + w) ** 2))
+    assert verdict.message.startswith("Your result is 289 instead of 17, for the inputs x: float32 (3, 2), w = 2.")
+
+
+def test_right_and_wrong_inputs_of_the_same_kind_are_set_apart_by_nothing():
+    same_kind = replace(KINDS, draw=lambda seed: [(COUNTED + k, 2.0, Linear()) for k in (0, 3)])
+    verdict = judge(same_kind, try_out(same_kind, lambda x, w, schedule: x + w + (x == 0) * x.cos()))
+    assert verdict.message.endswith("w = 2. On 3 of the 6 sets of inputs it is right.")
 
 
 def test_an_exception_is_one_sentence_with_the_students_own_line():

@@ -1,13 +1,15 @@
 """Every chapter's checks: right answers pass, each named mistake gets its own diagnosis, on public and fresh seeds."""
 
+import importlib
 import inspect
+from pathlib import Path
 
 import pytest
 
-from minidiff.course import check
+from minidiff.course import check, checks
 from minidiff.course.audit import FRESH_SEEDS, audit
 from minidiff.course.diagnosis import judge, try_out
-from minidiff.course.exercise import chapters, find, load_chapter
+from minidiff.course.exercise import Exercise, chapters, find, load_chapter
 
 EXERCISES = [exercise for name in chapters() for exercise in load_chapter(name)]
 MISTAKES = [(exercise, mistake) for exercise in EXERCISES for mistake in exercise.mistakes]
@@ -27,6 +29,30 @@ def test_chapters_are_found():
     ids = [exercise.id for exercise in EXERCISES]
     assert len(set(ids)) == len(ids) >= len(chapters())
     assert all(find(i).id == i for i in ids)
+
+
+def own_exercises(file):
+    """The exercises that a file of checks defines (the name of its folder begins with a digit, so no `import`)."""
+    module = importlib.import_module(f"{checks.__name__}.{file.parent.name}.{file.stem}")
+    return [value for value in vars(module).values() if isinstance(value, Exercise)]
+
+
+def test_every_file_of_a_chapter_holds_the_exercise_it_is_named_after():
+    folder = Path(checks.__path__[0])
+    files = sorted(path for path in folder.glob("*/*.py") if not path.stem.startswith("_"))
+    found = [(file, exercise) for file in files for exercise in own_exercises(file)]
+    assert [file for file, _ in found] == files, "exactly one a file"
+    for file, exercise in found:
+        assert exercise.id == f"{file.parent.name[:2]}-{file.stem.replace('_', '-')}"
+    assert {exercise.id for _, exercise in found} == {exercise.id for exercise in EXERCISES}
+    assert own_exercises(folder / chapters()[0] / "__init__.py") == [], "control"
+
+
+def test_a_file_of_checks_is_read_in_one_go():
+    files = list(Path(checks.__path__[0]).rglob("*.py"))
+    lengths = {str(path): len(path.read_text(encoding="utf-8").splitlines()) for path in files}
+    assert len(files) > len(EXERCISES)
+    assert {path: n for path, n in lengths.items() if n > 200} == {}
 
 
 def test_the_reference_and_every_alternative_pass(exercise):

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from minidiff.course.cells import is_marked_by_hand
 from minidiff.course.diagnosis import NOT_WRITTEN
 from minidiff.course.exercise import Exercise, chapters, load_chapter
-from minidiff.course.masters import is_marked_by_hand
 from minidiff.validate import require
 
 MAX_SOURCE = 200_000  # characters of an answer

@@ -12,6 +12,7 @@ import types
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from minidiff.course import checks
 from minidiff.course.exercise import Exercise
 
 # Names that an answer to an exercise has no business with.
@@ -50,7 +51,7 @@ _PRYING_NAMES = {"get_ipython", "exec", "eval", "compile", "open", "__import__",
 
 
 def library_names(function: Callable[..., Any]) -> set[str]:
-    """Full names of the library's functions that `function` calls, itself or through helpers of its own module."""
+    """Full names of the library's functions that `function` calls, itself or through helpers of the checks."""
     found, seen, waiting = set(), set(), [function]
     while waiting:
         code = getattr(waiting[-1], "__code__", None)
@@ -61,7 +62,7 @@ def library_names(function: Callable[..., Any]) -> set[str]:
         for value in _mentioned(code, scope):
             if _is_of_library(value):
                 found.add(f"{value.__module__}.{value.__qualname__}")
-            elif isinstance(value, types.FunctionType) and value.__globals__ is scope:
+            elif isinstance(value, types.FunctionType) and (value.__globals__ is scope or _is_of_checks(value)):
                 waiting.append(value)
     return found
 
@@ -77,6 +78,10 @@ def _mentioned(code: types.CodeType, scope: dict[str, Any]) -> Iterator[Any]:
     for constant in code.co_consts:
         if isinstance(constant, types.CodeType):
             yield from _mentioned(constant, scope)
+
+
+def _is_of_checks(value: types.FunctionType) -> bool:
+    return value.__module__.startswith(f"{checks.__name__}.")
 
 
 def _is_of_library(value: Any) -> bool:

@@ -18,9 +18,10 @@ from typing import Any, BinaryIO
 import torch
 from torch import Generator, Tensor
 
+from minidiff import values
 from minidiff.values import Failure, RemoteFailure, describe_value, failure_of
 
-from . import values, wire
+from . import wire
 from .wire import Tensors, WireError, is_plain_tensor
 
 _LONGEST = 200  # characters of a description

@@ -879,12 +879,13 @@ for _name, _source in _READS.items():
     )
 _IMPORTS = {
     "the checks": "import minidiff.course.checks as found",
-    "a chapter": "import importlib; found = importlib.import_module('minidiff.course.checks.01_bayes_rule')",
+    "a chapter": "import importlib; found = importlib.import_module('minidiff.course.checks.01_bayes_rule.langevin')",
     "find": "from minidiff.course.exercise import find; found = find('01-' + 'langevin')",
     "the grader": "import minidiff.course.grading.mark as found",
     "a chapter by its path": """
 import importlib.util, sys
-for place in ("ROOT/minidiff/course/checks/01_bayes_rule.py", "/grader/minidiff/course/checks/01_bayes_rule.py"):
+for top in ("ROOT", "/grader"):
+    place = top + "/minidiff/course/checks/01_bayes_rule/langevin.py"
     spec = importlib.util.spec_from_file_location("found", place)
     found = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(found)

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from minidiff.course import checks
 from minidiff.course.exercise import chapters, find, load_chapter
 from minidiff.course.grading import context, notebooks
 from minidiff.course.grading.shortcuts import flags, library_names
@@ -64,6 +65,18 @@ def test_helpers_of_the_references_own_module_are_followed():
     assert library_names(scope["outer"]) == {"minidiff.guidance.extrapolate"}
     assert library_names(scope["bare"]) == set()
     assert library_names(len) == set()
+
+
+def test_a_helper_in_another_file_of_the_checks_is_followed():
+    from minidiff.guidance import extrapolate
+
+    helper = {"__name__": f"{checks.__name__}.05_sample._common", "extrapolate": extrapolate}
+    exec("def shared(): return extrapolate()", helper)
+    scope = {"__name__": f"{checks.__name__}.05_sample.one", "shared": helper["shared"]}
+    exec("def reference(): return shared()", scope)
+    assert library_names(scope["reference"]) == {"minidiff.guidance.extrapolate"}
+    helper["shared"].__module__ = "somewhere.else"
+    assert library_names(scope["reference"]) == set(), "control: only the checks are read"
 
 
 # --- honest answers ---------------------------------------------------------------------------------------------------
