@@ -571,5 +571,6 @@ for name, value in results.items():
 # - Let `minidiff train fashion-denoiser` run for an hour, and compare.
 #
 # **Next:** the [exercises](../exercises/02_conditional_training.ipynb), then
+# [chapter 03](03_forward_models.ipynb), which conditions a model that was trained without any condition,
 # [chapter 04](04_classifier_guidance.ipynb), which steers a model by a classifier, and
 # [chapter 05](05_classifier_free_guidance.ipynb), which turns the label up beyond what was trained.

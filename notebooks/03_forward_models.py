@@ -110,7 +110,7 @@ assert max(errors["DPS"]) > 0.1
 # %% [markdown]
 # DPS is good where $\hat x_0$ is sure of itself, at little noise. At more noise it forgets *how unsure* $\hat x_0$ is: given $x_t$,
 # the measurement scatters with variance $0.3^2 + A V A^\top$, where $V$ is the covariance of $x_0$ given $x_t$. DPS leaves $V$ out, and
-# pushes more than ten times too hard when $A V A^\top \approx 1$ (lecture, section 3).
+# pushes more than ten times too hard when $A V A^\top \approx 1$ (lecture, section 3: a guess instead of an average).
 #
 # ## 3. Three samplers
 #
@@ -247,7 +247,7 @@ print("\n".join(f"{k}: {v}" for k, v in results.items() if ":" in k and "points"
 # the painting, the reverse process puts in what the model knows.
 #
 # For one Gaussian cloud $N(m, s^2)$ and a guide $y$ the result is known: mean $m + k\alpha(y - m)$ and variance $k^2\sigma^2 + v$
-# with $k = \alpha s^2/(\alpha^2 s^2 + \sigma^2)$ and $v = s^2\sigma^2/(\alpha^2 s^2 + \sigma^2)$ (lecture, section 5). **Expect** samples on the
+# with $k = \alpha s^2/(\alpha^2 s^2 + \sigma^2)$ and $v = s^2\sigma^2/(\alpha^2 s^2 + \sigma^2)$ (lecture, section 6: strokes). **Expect** samples on the
 # lines: at small $t_0$ the guide comes back, at $t_0 = 1$ the model's own cloud.
 
 # %%

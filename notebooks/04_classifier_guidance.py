@@ -231,7 +231,7 @@ assert variances["Algorithm 2, w = 3"] < 0.01 * variances["p(x) p(y = 1|x)³"]
 
 # %% [markdown]
 # The middle class has neighbours on both sides, and Algorithm 2 squeezes it to *almost a single point*. The reason is in
-# lecture 01, section 7: at $t > 0$ the arrows $\nabla \log p_t + w \nabla \log p(y|x_t)$ belong to no noised density when $w$ is
+# lecture 01, section 7, on the exponent: at $t > 0$ the arrows $\nabla \log p_t + w \nabla \log p(y|x_t)$ belong to no noised density when $w$ is
 # neither 0 nor 1. At middle noise levels they push three times as hard as they should, from both sides. Algorithm 1 suffers less: its
 # fresh noise in every step lets the points forget part of what was done to them at higher noise.
 #
@@ -567,7 +567,7 @@ print("seeds recorded:", len({r["seed"] for r in rows}))
 #
 # - **$w = 1$ is not enough.** A perfect denoiser with a perfect classifier would need no more. Here the judge finds only about half of
 #   the pictures right, and the guide itself is sure of its class only half of the time. The paper saw the same on ImageNet and scaled
-#   its gradients up (lecture, section 7).
+#   its gradients up (lecture, section 7: what $w > 1$ does).
 # - **The guide flatters itself.** At every strength it finds more pictures right than the judge does. The clean guide at $w = 16$ is the
 #   clearest case: its gradient has found pictures that *it* takes for the wanted class, and nobody else does. A gradient can change what a
 #   classifier says without changing what a person sees; such changes are called *adversarial*. That is why the judge must
@@ -609,7 +609,7 @@ print("\n".join(f"{name:<{width}}  {value}" for name, value in results.items()))
 #
 # - In section 3, move `x_t`, or evaluate the gradient at $\mu$ and at level $s$, where the derivation has it. Which step size needs it?
 # - In section 6, start the grid at 0.999 instead of 1 (`times.linear(50, start=0.999)`). The noise-aware guide ends at a W1 of about 0.7.
-#   Lecture, section 8, says why.
+#   Lecture, section 8 (what is known not to work), says why.
 # - In section 7, guide the branch that knows the label (`y=y` in place of 10). Half of the paper's models work like this: which $w$
 #   suffices now?
 # - In section 7, guide with `guidance.within(guided, plain, 0.0, 0.9)`: is the first step needed?

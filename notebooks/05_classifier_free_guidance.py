@@ -615,4 +615,5 @@ print("\n".join(f"{name:<{width}}  {value}" for name, value in measured.items())
 # - Replace `heun` by `ddpm` in section 5. Is the diversity at $w=3$ larger or smaller? The variances of section 7 predict it.
 # - Find a world in which an interval at *large* $t$ would be the better one.
 #
-# Now the [exercises](../exercises/05_classifier_free_guidance.ipynb). Next in the course: part II, from labels to text.
+# Now the [exercises](../exercises/05_classifier_free_guidance.ipynb). Next: part II, from labels to text,
+# begins with [chapter 06](06_clip_retrieval.ipynb).

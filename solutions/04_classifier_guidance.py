@@ -385,6 +385,7 @@ plt.show()
 
 # %% [markdown]
 # The directions get worse with noise, but what ruins samples first is the length: a classifier that takes noise for data
-# is far too sure. This one was even exact. A *learned* clean classifier is worse still (notebook, section 5).
+# is far too sure. This one was even exact. A *learned* clean classifier is worse still (notebook, section 6: one
+# that never saw noise).
 #
 # **Want more?** Divide the clean gradient by the factor in the right-hand plot, at every $t$. Does it guide now?

@@ -6,6 +6,7 @@ and a PNG of a few settings, which a printed page, GitHub or a PDF shows instead
 """
 
 import io
+from base64 import b64encode
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -102,7 +103,9 @@ def explore(
     pages = [png(draw(**{**explorer.values, **values})) for values in static] or [explorer.picture.value]
     view = {"version_major": 2, "version_minor": 0, "model_id": explorer.box.model_id}
     settings = ", ".join(f"{name} = {value}" for name, value in explorer.values.items())
-    bundle = {WIDGET_VIEW: view, "image/png": _stack(pages), "text/plain": f"[interactive figure: {settings}]"}
+    # In text, as a notebook keeps it: what is displayed raw is not encoded on its way into the file.
+    picture = b64encode(_stack(pages)).decode("ascii")
+    bundle = {WIDGET_VIEW: view, "image/png": picture, "text/plain": f"[interactive figure: {settings}]"}
     display(bundle, raw=True)
     return explorer
 

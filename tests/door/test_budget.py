@@ -1,45 +1,154 @@
-"""The rules of the root conftest.py, on notebooks made to break them."""
+"""The rules of tools/pytest_notebooks.py and tools/pytest_budgets.py, on notebooks and reports made to break them."""
 
+import importlib.util
 import shutil
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
-pytestmark = pytest.mark.slow
+PROMISE = "# Made\n\n**Budget: 60 s on two CPU cores.**"
 
 
-def outcome(root, folder, first: str, code: str) -> str:
-    """What pytest prints about a notebook with this first cell and this code, under the repository's conftest.py."""
+@pytest.fixture(scope="module")
+def budgets(root):
+    spec = importlib.util.spec_from_file_location("pytest_budgets_alone", root / "tools" / "pytest_budgets.py")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # a dataclass looks its module up
+    spec.loader.exec_module(module)
+    return module
+
+
+# --- notebooks --------------------------------------------------------------------------------------------------------
+
+
+def outcome(root, folder, notebooks: dict[str, tuple[str, str]]) -> str:
+    """What pytest prints about {name: (first cell, code)}, under the repository's conftest.py."""
     shutil.copy(root / "conftest.py", folder)
-    (folder / "pytest.ini").write_text("[pytest]\nmarkers = notebook\n")
+    (folder / "pytest.ini").write_text(f"[pytest]\nmarkers = notebook\npythonpath = {root / 'tools'}\n")
     kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
-    notebook = new_notebook(cells=[new_markdown_cell(first), new_code_cell(code)], metadata=kernel)
-    nbformat.write(notebook, folder / "made.ipynb")
-    line = [sys.executable, "-m", "pytest", "--nbval-lax", "-p", "no:cacheprovider", "made.ipynb"]
+    for name, (first, code) in notebooks.items():
+        notebook = new_notebook(cells=[new_markdown_cell(first), new_code_cell(code)], metadata=kernel)
+        nbformat.write(notebook, folder / f"{name}.ipynb")
+    line = [sys.executable, "-m", "pytest", "--notebooks", "-p", "no:cacheprovider", "."]
     return subprocess.run(line, cwd=folder, capture_output=True, text=True, timeout=300).stdout
 
 
-def test_a_notebook_within_its_budget_passes(root, tmp_path):
-    said = outcome(root, tmp_path, "# Made\n\n**Budget: 60 s on two CPU cores.**", "1 + 1")
-    assert "2 passed" in said
-    assert "seconds per notebook" in said
+BUSY = "time.process_time() < 4"
+RAW = "from IPython.display import display; display({'image/png': %s, 'text/plain': ''}, raw=True)"
+MADE = {
+    "good": (PROMISE, RAW % "'iVBORw0KGgo='"),
+    "dear": ("Budget: 1 s on two CPU cores", f"import time\nwhile {BUSY}: pass"),
+    "unpromised": ("# Made", "1 + 1"),
+    "raising": (PROMISE, "assert 1 + 1 == 3"),
+    "bytes": (PROMISE, RAW % "memoryview(b'\\x89PNG')"),
+}
 
 
-def test_a_notebook_far_over_its_budget_fails_though_its_cells_pass(root, tmp_path):
-    said = outcome(root, tmp_path, "Budget: 1 s on two CPU cores", "import time; time.sleep(4)")
-    assert "1 failed, 1 passed" in said
-    assert "3 times its budget is 3 s" in said
-
-
-def test_a_notebook_without_a_budget_fails(root, tmp_path):
-    said = outcome(root, tmp_path, "# Made", "1 + 1")
-    assert "1 failed, 1 passed" in said
+@pytest.mark.slow
+def test_notebooks_that_break_a_rule_fail_and_say_which(root, tmp_path):
+    said = outcome(root, tmp_path, MADE)
+    assert "4 failed, 1 passed" in said
+    assert "FAILED good.ipynb" not in said
+    assert "2 times its budget is 2" in said
     assert "its first cell should say" in said
+    assert "raising.ipynb: CellExecutionError" in said
+    assert "assert 1 + 1 == 3" in said, "the cell's source"
+    assert "AssertionError" in said, "and what it raised"
+    assert "bytes.ipynb: NotebookValidationError" in said
+    assert "['image/png']" in said
 
 
-def test_a_cell_that_raises_fails(root, tmp_path):
-    said = outcome(root, tmp_path, "Budget: 60 s on two CPU cores", "assert 1 + 1 == 3")
-    assert "1 failed, 1 passed" in said
+@pytest.mark.slow
+def test_the_run_fails_when_a_chapter_is_too_dear_though_every_test_passes(root, tmp_path):
+    """Two processes, so that the sum is made where the reports come together."""
+    low = "import pytest_budgets\npytest_budgets.BUDGETS['tests'] = 0.5\n"
+    (tmp_path / "conftest.py").write_text(low + "pytest_plugins = ['pytest_budgets']\n")
+    (tmp_path / "pytest.ini").write_text(f"[pytest]\npythonpath = {root / 'tools'}\n")
+    folder = tmp_path / "tests" / "chapters"
+    folder.mkdir(parents=True)
+    (folder / "test_07_made.py").write_text("def test_quick(): pass\n")
+    (folder / "test_08_made.py").write_text(f"def test_slow():\n    import time\n    while {BUSY}: pass\n")
+    line = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-n", "2", "--dist", "loadscope", "tests"]
+    ran = subprocess.run(line, cwd=tmp_path, capture_output=True, text=True, timeout=300)
+    assert "2 passed" in ran.stdout
+    assert "FAILED chapter 08: its tests took" in ran.stdout
+    assert "FAILED chapter 07" not in ran.stdout
+    assert ran.returncode == 1
+
+
+# --- sums -------------------------------------------------------------------------------------------------------------
+
+
+def reports(nodeid: str, *cpu: float):
+    """Those of one test, with the CPU seconds of each of its runs."""
+    for value in cpu:
+        for when, properties in (("setup", []), ("call", []), ("teardown", [["cpu seconds", value]])):
+            yield SimpleNamespace(nodeid=nodeid, when=when, duration=1.0, user_properties=properties)
+
+
+@pytest.mark.parametrize(
+    ("nodeid", "chapter"),
+    [
+        ("notebooks/03_forward_models.ipynb::run and save", ("03", "notebook")),
+        ("notebooks/03_forward_models.ipynb::Cell 3", ("03", "notebook")),
+        ("tests/course/test_exercise_notebooks.py::test_solutions_get_full_marks[02_conditional]", ("02", "exercises")),
+        ("tests/course/test_exercises.py::test_texts_are_there[04-step]", ("04", "tests")),
+        ("tests/course/test_exercises.py::test_every_mistake[04-step-twice]", ("04", "tests")),
+        ("tests/chapters/test_05_guidance.py::test_null", ("05", "tests")),
+        ("tests/course/grading/test_mark.py::test_x[01-langevin]", None),
+        ("tests/test_times.py::test_y[01-x]", None),
+        ("made.ipynb::run and save", None),
+    ],
+)
+def test_a_test_belongs_to_its_chapter(budgets, nodeid, chapter):
+    assert budgets.chapter_of(nodeid) == chapter
+
+
+def test_costs_are_added_up_by_place_and_too_much_is_named(budgets):
+    run = [
+        *reports("tests/chapters/test_04_x.py::a", 50.0),
+        *reports("tests/chapters/test_04_x.py::b", 29.0),
+        *reports("tests/chapters/test_05_x.py::a", 50.0),
+        *reports("tests/course/test_exercises.py::c[05-x]", 31.0),
+        *reports("notebooks/05_x.ipynb::run and save", 119.0),
+        *reports("tests/test_times.py::d", 500.0),
+    ]
+    chapters = budgets.added_up(run, budgets.chapter_of)
+    assert {key: (cost.tests, cost.wall, cost.cpu) for key, cost in chapters.items()} == {
+        ("04", "tests"): (2, 6.0, 79.0),
+        ("05", "notebook"): (1, 3.0, 119.0),
+        ("05", "tests"): (2, 6.0, 81.0),
+    }
+    assert budgets.too_dear(chapters) == [
+        "chapter 05: its tests took 81 CPU seconds, more than 2 times their budget of 40"
+    ]
+    folders = budgets.added_up(run, budgets.folder_of)
+    assert {name: cost.cpu for name, cost in folders.items()} == {
+        "notebooks": 119.0,
+        "tests/chapters": 129.0,
+        "tests/course": 31.0,
+        "tests/test_times.py": 500.0,
+    }
+
+
+@pytest.mark.parametrize(("before", "after"), [(0, 1), (2, 2)])
+@pytest.mark.parametrize("worker", [False, True])
+def test_only_a_run_that_passed_is_failed_and_only_where_reports_come_together(budgets, before, after, worker):
+    plugin = budgets.Budgets()
+    plugin.reports += reports("tests/chapters/test_04_x.py::a", 81.0)
+    session = SimpleNamespace(exitstatus=before, config=SimpleNamespace(**({"workerinput": {}} if worker else {})))
+    plugin.pytest_sessionfinish(session, before)
+    assert session.exitstatus == (before if worker else after)
+    session.exitstatus, plugin.reports = 0, [*reports("tests/chapters/test_04_x.py::a", 79.0)]
+    plugin.pytest_sessionfinish(session, 0)
+    assert session.exitstatus == 0
+
+
+def test_the_work_of_processes_that_have_ended_counts(budgets):
+    before = budgets.cpu_seconds()
+    subprocess.run([sys.executable, "-c", "import time\nwhile time.process_time() < 0.5: pass"], check=True)
+    assert budgets.cpu_seconds() - before >= 0.45

@@ -1,6 +1,7 @@
 """The two commands: what make would run, and what the scripts behind it do when something is missing."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -8,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-TARGETS = ("setup", "lab", "test", "fast", "check", "notebooks", "bench", "system", "clean")
+TARGETS = ("setup", "lab", "test", "fast", "stress", "check", "notebooks", "bench", "system", "clean")
 
 
 def run(*command: str, cwd: Path, **env: str) -> subprocess.CompletedProcess:
@@ -54,14 +55,19 @@ def test_make_test_runs_everything(clone):
     for part in (
         "tools/check.py",
         "tools/install_system.sh",
-        "--nbval-lax",
+        "--notebooks",
         "-n 2",
         "OMP_NUM_THREADS=1",
         "notebooks tests",
     ):
         assert part in plan
     (line,) = [line for line in plan.splitlines() if "-m pytest" in line]
-    assert " -m " not in line.split("-m pytest")[1], "a marker expression would leave tests out"
+    assert re.findall(r" -m (\S+(?: stress\")?)", line) == ["pytest", '"not stress"'], "nothing else may be left out"
+
+
+def test_make_stress_runs_what_make_test_leaves_out(clone):
+    (line,) = [line for line in run("make", "-n", "stress", cwd=clone).stdout.splitlines() if "-m pytest" in line]
+    assert line.split("-m pytest")[1].split("-m ")[1].split() == ["stress", "--durations=25", "tests"]
 
 
 def test_without_a_python_setup_says_what_to_install(clone):

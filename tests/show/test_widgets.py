@@ -1,8 +1,10 @@
 """Sliders that redraw: what nobody's hand moves in a test run is moved here."""
 
 import struct
+from base64 import b64decode
 
 import matplotlib.pyplot as plt
+import nbformat
 import pytest
 
 from minidiff.show import Explorer, Slider, explore, png
@@ -50,9 +52,22 @@ def test_the_output_is_a_widget_and_a_picture_of_all_static_settings(monkeypatch
     ((bundle, raw),) = shown
     assert raw
     assert bundle[WIDGET_VIEW]["model_id"] == explorer.box.model_id
-    one, both = size(explorer.picture.value), size(bundle["image/png"])
+    one, both = size(explorer.picture.value), size(b64decode(bundle["image/png"], validate=True))
     assert both == (one[0], 2 * one[1])
     assert "w = 1" in bundle["text/plain"]
+
+
+@pytest.mark.parametrize("static", [[], [{"w": 0.0}, {"w": 8.0}]])
+def test_a_notebook_can_keep_the_output(monkeypatch, static):
+    shown = []
+    monkeypatch.setattr("minidiff.show.widgets.display", lambda bundle, raw: shown.append(bundle))
+    explore(line, w=Slider(0, 8, 0.5, start=1), static=static)
+    (bundle,) = shown
+    output = nbformat.v4.new_output("display_data", data=bundle)
+    nbformat.validate(output, ref="display_data", version=4)
+    output.data["image/png"] = memoryview(b64decode(bundle["image/png"]))  # what an ipywidgets.Image holds
+    with pytest.raises(nbformat.ValidationError):
+        nbformat.validate(output, ref="display_data", version=4)
 
 
 def test_png_closes_the_figure_and_keeps_its_size():

@@ -1312,3 +1312,29 @@ _malformed("UTF-16", '{"cells": []}'.encode("utf-16"))
 _malformed("NUL bytes", b"\0" * 1000)
 _malformed("25 MB", b'{"cells": [], "x": "' + b"x" * 25 * 10**6 + b'"}')
 _malformed("a number of a million digits", b'{"cells": [], "x": ' + b"9" * 10**6 + b"}")
+
+# --- a sample: one of each kind, for every day ------------------------------------------------------------------------
+
+_OF = {
+    "result": "equals everything; claims to be a tensor; lying tensor; own container; borrowed back; hostile texts; "
+    "function for a number; endless generator",
+    "patch": "torch.allclose; builtins; input transformer; atexit and del",
+    "end": "os._exit in the call; the status of a child that is done; sys.exit in the cell; endless loop in the call; "
+    "timers; reads standard input; stack overflow; kills all it can",
+    "eat": "bytearray; filled tensors; fork bomb; disk; inodes of /tmp; floods the wire; nested brackets; unary minus",
+    "wire": "serves zeros; sends forged marks; wrong nonce; replays; half a frame; NaN and Infinity; "
+    "lying safetensors; a forged end; prints frames on every descriptor; a daemon that outlives its process; "
+    "serves the grader's handles",
+    "lent": "called a million times; called with everything; large tensors; looks behind it; calls within calls",
+    "read": "submissions and OUT; other processes; imports a chapter by its path; the seed of the inputs",
+    "write": "everywhere",
+    "out": "network; namespaces, mounts, root; raises a huge text; raises what raises",
+    "magic": "coding rot13; form feeds; shell; bash",
+    "switch": "honest unless graded; the library's answer when graded; the library's answer behind a magic; "
+    "poisons the name torch",
+}
+SAMPLE = frozenset(f"{family}: {name}" for family, names in _OF.items() for name in names.split("; ")) | {
+    *("check gives full marks", "two answers", "inflated points", "stripped ids", "helper in another cell"),
+    *("library answer in another answer", "odd sources", "another assignment", "junk", "nested 100000 deep", "25 MB"),
+}
+assert not SAMPLE - {*ATTACKS, *FORGERIES}

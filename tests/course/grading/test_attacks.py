@@ -1,4 +1,8 @@
-"""A class of cheats: none earns a mark, none harms another exercise or student, none reaches the machine."""
+"""A class of cheats: none earns a mark, none harms another exercise or student, none reaches the machine.
+
+Grading them all takes minutes. `make test` has a sample, one of each kind; the others, marked `stress`, are graded in
+`make stress`. The class consists of those that the tests of this run are about.
+"""
 
 import contextlib
 import hashlib
@@ -23,7 +27,7 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).parent))  # pytest imports test modules without their folder on the path
 
-from attacks import ATTACKS, DEAD, ERROR, FORGERIES, TAMPERED, WRONG
+from attacks import ATTACKS, DEAD, ERROR, FORGERIES, SAMPLE, TAMPERED, WRONG
 from classroom import CHAPTER, EXERCISES, FULL, FUNCTIONS, ROOT, as_bytes, master, solutions, solved
 
 from minidiff.course.diagnosis import judge, try_out
@@ -80,11 +84,12 @@ class Places:
 
 @dataclass
 class Graded:
-    """What came of the class. `where`: {attack: (student, exercise)}."""
+    """What came of the class. `books`: {student: {exercise: attack}}, `where`: {attack: (student, exercise)}."""
 
     places: Places
-    results: dict[str, Result] = field(default_factory=dict)
+    books: dict[str, dict[str, str]] = field(default_factory=dict)
     where: dict[str, tuple[str, str]] = field(default_factory=dict)
+    results: dict[str, Result] = field(default_factory=dict)
     raised: dict[str, str] = field(default_factory=dict)
     changed: list[str] = field(default_factory=list)
     left_over: list[str] = field(default_factory=list)
@@ -98,12 +103,12 @@ class Graded:
         return next(item for item in self.results[student].items if item.id == exercise)
 
 
-def arranged() -> tuple[dict[str, dict[str, str]], dict[str, tuple[str, str]]]:
-    """The attacks, up to five to a notebook: {student: {exercise: attack}}, and {attack: (student, exercise)}."""
+def arranged(names: list[str]) -> tuple[dict[str, dict[str, str]], dict[str, tuple[str, str]]]:
+    """These attacks, up to five to a notebook: {student: {exercise: attack}}, and {attack: (student, exercise)}."""
     books: dict[str, dict[str, str]] = {}
     where = {}
     # The ones that have a place come first, those that may bring the grader down last.
-    order = sorted(ATTACKS, key=lambda name: (ATTACKS[name].alone, not ATTACKS[name].exercise))
+    order = sorted(names, key=lambda name: (ATTACKS[name].alone, not ATTACKS[name].exercise))
     for name in order:
         attack = ATTACKS[name]
         for student in [*books, f"cheat-{len(books):03}"]:
@@ -118,27 +123,41 @@ def arranged() -> tuple[dict[str, dict[str, str]], dict[str, tuple[str, str]]]:
     return books, where
 
 
-BOOKS, WHERE = arranged()
+SEEDS = "read: the seed of the inputs"  # has a test of its own
 FORGED = {name: f"forged-{i:02}" for i, name in enumerate(FORGERIES)}
 HONEST = ["honest-1", "honest-2", "honest-3"]
 ODD = {"=cmd|' C calc'!A0": "_cmd", "new\nline": "new_line", "shadow": "shadow"}
 
 
-def build_class(places: Places) -> None:
+def sampled(names) -> list:
+    """As parameters of a test, the ones outside the sample marked `stress`."""
+    return [pytest.param(name, marks=() if name in SAMPLE else pytest.mark.stress) for name in names]
+
+
+# A test about the class as a whole belongs to both runs.
+in_both_runs = pytest.mark.parametrize("run", ["sample", pytest.param("stress", marks=pytest.mark.stress)])
+
+
+def asked_about(session: pytest.Session, test) -> list[str]:
+    """The names with which this run calls a test."""
+    return [item.callspec.params["name"] for item in session.items if getattr(item, "function", None) is test]
+
+
+def build_class(places: Places, books: dict[str, dict[str, str]], forgeries: list[str]) -> None:
     folder = places.submissions
     folder.mkdir()
     for name in HONEST:
         document = solved()
         document["metadata"]["note"] = places.canaries["student"]
         (folder / f"{name}.ipynb").write_bytes(as_bytes(document))
-    for student, taken in BOOKS.items():
+    for student, taken in books.items():
         answers = {
             id: f"{places.fill(ATTACKS[name].source)}\n\n{FUNCTIONS[id]} = answer\n" for id, name in taken.items()
         }
         (folder / f"{student}.ipynb").write_bytes(as_bytes(solved(answers)))
-    for name, student in FORGED.items():
+    for name in forgeries:
         data = FORGERIES[name].alter(solved())
-        (folder / f"{student}.ipynb").write_bytes(data if isinstance(data, bytes) else as_bytes(data))
+        (folder / f"{FORGED[name]}.ipynb").write_bytes(data if isinstance(data, bytes) else as_bytes(data))
     for name in ODD:
         (folder / name).mkdir()
         (folder / name / f"{CHAPTER}.ipynb").write_bytes(as_bytes(solved()))
@@ -165,16 +184,18 @@ def memorised() -> str:
 
 
 @pytest.fixture(scope="module")
-def graded(tmp_path_factory) -> Graded:
+def graded(request, tmp_path_factory) -> Graded:
     folder = tmp_path_factory.mktemp("attacks")
     canaries = {name: f"CANARY-{name}-{secrets.token_hex(12)}" for name in ("secret", "student", "sentinel", "process")}
     places = Places(folder, canaries)
     places.out.mkdir()
     (places.out / "secret.txt").write_text(canaries["secret"])
     places.sentinel.write_text(canaries["sentinel"])
-    seen = Graded(places, where=WHERE)
+    attacks = asked_about(request.session, test_no_attack_earns_a_mark)
+    forgeries = asked_about(request.session, test_altered_notebooks_earn_what_the_answers_deserve)
+    seen = Graded(places, *arranged([*dict.fromkeys([*attacks, SEEDS])]))
     with listening(places, seen.connections), bystander(canaries["process"]):
-        build_class(places)
+        build_class(places, seen.books, forgeries)
         rules = Rules(read_secret(places.out, None), limits=LIMITS)
         seen.secret = rules.secret
         batch = open_batch(places.submissions, places.out, ROOT, CHAPTER, rules)
@@ -362,9 +383,20 @@ def _cmdline(process: psutil.Process) -> str:
 # --- what must have become of them ------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ATTACKS)
+def test_every_kind_of_attack_is_in_the_sample():
+    def kinds(names):
+        return {(name.split(":")[0], ATTACKS[name].states, ATTACKS[name].alone) for name in names if name in ATTACKS}
+
+    assert kinds(ATTACKS) - kinds(SAMPLE) == set()
+    assert kinds(ATTACKS) - kinds(SAMPLE - {"wire: half a frame"}), "a sample can miss one"
+    assert any(FORGERIES[name].every for name in SAMPLE & FORGERIES.keys())
+    assert any(FORGERIES[name].expected for name in SAMPLE & FORGERIES.keys())
+    assert len(SAMPLE) < (len(ATTACKS) + len(FORGERIES)) / 2
+
+
+@pytest.mark.parametrize("name", sampled(ATTACKS))
 def test_no_attack_earns_a_mark(graded, name):
-    attack, item = ATTACKS[name], graded.item(*WHERE[name])
+    attack, item = ATTACKS[name], graded.item(*graded.where[name])
     assert item.state in attack.states, item.message
     assert item.points == (item.max_points if item.state is State.FLAGGED else 0.0)
     for text in attack.absent:
@@ -372,16 +404,17 @@ def test_no_attack_earns_a_mark(graded, name):
     assert attack.present in item.message
 
 
-@pytest.mark.parametrize("student", BOOKS)
-def test_honest_answers_beside_attacks_are_right(graded, student):
-    honest = [graded.item(student, id) for id in EXERCISES if id not in BOOKS[student]]
-    assert honest
-    wrong = {item.id: (item.state, item.message) for item in honest if item.state is not State.PASS}
-    assert wrong == {}, f"beside {list(BOOKS[student].values())}"
-    assert all(item.points == EXERCISES[item.id].points for item in honest)
+@in_both_runs
+def test_honest_answers_beside_attacks_are_right(graded, run):
+    for student, taken in graded.books.items():
+        honest = [graded.item(student, id) for id in EXERCISES if id not in taken]
+        assert honest
+        wrong = {item.id: (item.state, item.message) for item in honest if item.state is not State.PASS}
+        assert wrong == {}, f"beside {list(taken.values())}"
+        assert all(item.points == EXERCISES[item.id].points for item in honest)
 
 
-@pytest.mark.parametrize("name", FORGERIES)
+@pytest.mark.parametrize("name", sampled(FORGERIES))
 def test_altered_notebooks_earn_what_the_answers_deserve(graded, name):
     forgery = FORGERIES[name]
     for id, exercise in EXERCISES.items():
@@ -392,8 +425,9 @@ def test_altered_notebooks_earn_what_the_answers_deserve(graded, name):
         assert item.points == (exercise.points if item.state in (State.PASS, State.FLAGGED) else 0.0)
 
 
+@in_both_runs
 @pytest.mark.parametrize("student", [*HONEST, "_cmd___C_calc__A0", "new_line", "shadow"])
-def test_honest_students_have_all_marks(graded, student):
+def test_honest_students_have_all_marks(graded, student, run):
     assert student in graded.results, sorted(graded.results)
     result = graded.results[student]
     assert [(item.state, item.message) for item in result.items if item.state is not State.PASS] == []
@@ -419,45 +453,52 @@ def test_links_and_pipes_are_not_read(graded, student):
     assert sum(item.points for item in items) == 0.0
 
 
-def test_nothing_broke_the_batch(graded):
+@in_both_runs
+def test_nothing_broke_the_batch(graded, run):
     assert graded.raised == {}
 
 
-def test_nothing_outside_was_changed(graded):
+@in_both_runs
+def test_nothing_outside_was_changed(graded, run):
     assert graded.changed == []
 
 
-def test_no_process_is_left(graded):
+@in_both_runs
+def test_no_process_is_left(graded, run):
     assert graded.left_over == []
 
 
-def test_no_server_was_reached(graded):
+@in_both_runs
+def test_no_server_was_reached(graded, run):
     assert graded.connections == []
 
 
-def test_the_grader_itself_stays_small(graded):
+@in_both_runs
+def test_the_grader_itself_stays_small(graded, run):
     assert graded.peak < GRADER_MEMORY, f"{graded.peak / 2**30:.2f} GiB"
 
 
-def test_no_canary_is_in_the_results(graded):
+@in_both_runs
+def test_no_canary_is_in_the_results(graded, run):
     shadow = Path("/etc/shadow")
     texts = [*graded.places.canaries.values()]
     if os.access(shadow, os.R_OK):
         texts.append(shadow.read_text().splitlines()[0])
     written = [p for p in graded.places.out.rglob("*") if p.is_file() and p.name != "secret.txt"]
-    assert len(written) > 3 * len(BOOKS)
+    assert len(written) > 3 * len(graded.books)
     found = [(path.name, text) for path in written for text in texts if text.encode() in path.read_bytes()]
     assert found == []
 
 
-def test_pages_hold_no_markup_of_a_student(graded):
+@in_both_runs
+def test_pages_hold_no_markup_of_a_student(graded, run):
     pages = [path.read_text(encoding="utf-8") for path in graded.places.out.rglob("*.html")]
     assert pages
     assert [page for page in pages if "<script" in page.lower() or "\x1b" in page or "\0" in page] == []
 
 
 def test_the_sandbox_is_not_told_the_seeds_of_the_inputs(graded):
-    student, id = WHERE["read: the seed of the inputs"]
+    student, id = graded.where[SEEDS]
     said = re.search(r"SEED (\d+) SEED", graded.item(student, id).message)
     assert said is not None
     assert int(said[1]) not in Rules(graded.secret).seeds(id, student)
@@ -741,8 +782,8 @@ print("forged")
     ("name", "how"),
     [
         ("result: equals everything", "=="),
-        ("result: float subclass", "=="),
-        ("result: lying tensor", "allclose"),
+        pytest.param("result: float subclass", "==", marks=pytest.mark.stress),
+        pytest.param("result: lying tensor", "allclose", marks=pytest.mark.stress),
         ("patch: torch.allclose", "allclose"),
     ],
 )
