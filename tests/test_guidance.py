@@ -19,6 +19,8 @@ from minidiff.guidance import (
     from_guidance_scale,
     inpaint,
     likelihood,
+    mix,
+    mix_conditions,
     project,
     within,
 )
@@ -366,3 +368,50 @@ smooth = lambda x, t: -x.square().sum(1)
 def test_bad_arguments_are_named(call, argument):
     with pytest.raises(ValueError, match=rf"^{argument}: got .+, expected .+"):
         call()
+
+
+# any number of branches
+
+
+def test_mix_is_an_affine_combination_of_its_branches():
+    x, t = torch.randn(3, 2, dtype=torch.float64), f64(0.5)
+    good, text, sound = ((lambda x_t, t, k=k: k * x_t + k) for k in (1.0, 2.0, 5.0))
+    w_text, w_sound = 3.0, torch.tensor([0.0, 1.0, -1.0], dtype=torch.float64)
+    a, b, c = (branch(x, t) for branch in (good, text, sound))
+    expected = (1 + w_text + w_sound[:, None]) * a - w_text * b - w_sound[:, None] * c
+    torch.testing.assert_close(mix(good, (text, w_text), (sound, w_sound))(x, t), expected, atol=1e-12, rtol=0)
+    assert not torch.allclose(mix(good, (text, w_text), (sound, 2.0))(x, t), expected)
+
+
+def test_extrapolate_and_cfg_are_its_cases_and_zero_branches_are_never_asked():
+    x, t, good, bad = torch.randn(3, 2), torch.tensor(0.5), lambda x_t, t: x_t, lambda x_t, t: x_t.sin()
+    assert torch.equal(mix(good, (bad, 2.0))(x, t), extrapolate(good, bad, 2.0)(x, t))
+
+    def never(x_t, t):
+        raise AssertionError("a branch without weight was evaluated")
+
+    assert mix(good) is good
+    assert mix(good, (never, 0.0)) is good
+    assert torch.equal(mix(good, (never, 0), (bad, 2.0))(x, t), extrapolate(good, bad, 2.0)(x, t))
+    with pytest.raises(AssertionError, match="without weight"):
+        mix(good, (never, 1e-9))(x, t)
+
+
+def test_three_conditions_in_one_call_are_three_calls():
+    calls = []
+
+    def denoiser(x_t, t, *, y):
+        calls.append(len(x_t))
+        return x_t * (1 + y[:, None]).to(x_t)
+
+    x, t = torch.randn(4, 2), torch.tensor(0.5)
+    cond, null, other = ({"y": torch.tensor(y)} for y in ([1, 2, 3, 4], 0, 7))
+    rows = lambda c: {"y": c["y"].expand(4)}
+    apart = mix(bind(denoiser, **cond), (bind(denoiser, **rows(null)), 2.0), (bind(denoiser, **rows(other)), -0.5))
+    once = mix_conditions(denoiser, cond, (null, 2.0), (other, -0.5))
+    expected = apart(x, t)
+    calls.clear()
+    torch.testing.assert_close(once(x, t), expected)
+    assert calls == [12]
+    with pytest.raises(ValueError, match="null: got"):
+        mix_conditions(denoiser, cond, ({"z": torch.tensor(0)}, 1.0))
