@@ -2,11 +2,15 @@
 
 Each test's report carries the CPU seconds that it took, with those of its processes that have ended. They are added up
 where the reports come together, so it does not matter which test ran in which process. CPU seconds are what a budget
-is about: seconds on the wall also count what else the machine does.
+is about: seconds on the wall also count what else the machine does. CPU seconds do so a little, too: two threads of one
+core take up to twice as many as one alone. So they are divided by how much longer a small piece of work takes just then
+than on a quiet machine.
 """
 
+import math
 import os
 import re
+import time
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -18,6 +22,10 @@ import pytest
 BUDGETS = {"notebook": 60.0, "exercises": 25.0, "tests": 40.0}
 PATIENCE = 2.0
 PROPERTY = "cpu seconds"
+
+PIECE = 100_000  # additions and products
+QUIET = 0.005  # CPU seconds of a piece on a core of the machine that the budgets were set on, with nothing beside it
+LOOK = 10.0  # seconds between two looks at the pace
 
 
 @dataclass
@@ -83,21 +91,50 @@ def cpu_seconds() -> float:
     return spent.user + spent.system + spent.children_user + spent.children_system
 
 
+class Pace:
+    """How many times longer work takes now than on a quiet machine, at least 1."""
+
+    def __init__(self) -> None:
+        self.looked, self.value = -math.inf, 1.0
+
+    def __call__(self) -> float:
+        if time.monotonic() > self.looked + LOOK:
+            before = time.process_time()
+            sum(i * i for i in range(5 * PIECE))
+            self.value = max(1.0, (time.process_time() - before) / (5 * QUIET))
+            self.looked = time.monotonic()
+        return self.value
+
+
+pace = Pace()
+
+
+class Meter:
+    """CPU seconds since it was made, as a quiet machine would have taken them."""
+
+    def __init__(self) -> None:
+        self.pace, self.started = pace(), cpu_seconds()
+
+    def read(self) -> float:
+        took = cpu_seconds() - self.started
+        return took / ((self.pace + pace()) / 2)
+
+
 class Budgets:
     def __init__(self) -> None:
         self.reports: list = []
-        self.started = 0.0
+        self.meter = Meter()
         self.dear: list[str] = []
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_protocol(self, item):
-        self.started = cpu_seconds()
+        self.meter = Meter()
         return (yield)
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_makereport(self, item, call):
         if call.when == "teardown":
-            item.user_properties.append((PROPERTY, cpu_seconds() - self.started))
+            item.user_properties.append((PROPERTY, self.meter.read()))
         return (yield)
 
     # Under xdist the process that starts the others runs no test itself: it is sent every report.
@@ -115,7 +152,7 @@ class Budgets:
         say = terminalreporter.write_line
         folders, chapters = (added_up(self.reports, place) for place in (folder_of, chapter_of))
         if len(folders) > 1 or chapters:
-            terminalreporter.section("seconds: on the wall, of CPU")
+            terminalreporter.section("seconds: on the wall, of CPU if the machine were quiet")
         for name, cost in folders.items():
             say(f"{cost.wall:8.1f} {cost.cpu:8.1f}  {name} ({cost.tests})")
         for (chapter, part), cost in chapters.items():

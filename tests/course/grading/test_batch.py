@@ -98,6 +98,7 @@ def test_a_class_is_marked_and_a_second_run_or_another_number_of_jobs_changes_no
     assert contents(out) == first, "made anew, one at a time"
 
 
+@pytest.mark.stress  # Ctrl-C and a second run, here beside it, are in `make test`
 def test_a_killed_run_is_taken_up_where_it_stopped(tmp_path):
     """SIGKILL after the first result: what was written stays as it was, the rest is added, the end is the same."""
     files = {f"s{i}.ipynb": notebook(RIGHT if i % 2 else WRONG) for i in range(6)}
