@@ -229,7 +229,7 @@ def train(build, draw, steps: int, **options):
 no_label = {"y": torch.tensor(world.n_classes)}
 build_mlp = lambda: Denoiser(MLP(2, world.n_classes, width=64), schedule, V)
 noisy_points = diffuse(world.draw(512), times.uniform, drop=0.15, null=no_label)
-learned, losses = train(build_mlp, noisy_points, 2200, lr=4e-3, ema=0.995)
+learned, losses = train(build_mlp, noisy_points, 2200, lr=4e-3, ema_decay=0.995)
 
 # %% [markdown]
 # The loss stops falling well above zero, and should: what is left is the spread of the noise around its average, which
@@ -325,7 +325,7 @@ def drawn(model, label: int, n: int = 1000) -> torch.Tensor:
     return x.cpu().double()
 
 
-fooled, _ = train(build_mlp, diffuse(shuffled(world.draw(512))), 600, lr=4e-3, ema=0.99)
+fooled, _ = train(build_mlp, diffuse(shuffled(world.draw(512))), 600, lr=4e-3, ema_decay=0.99)
 
 # %%
 truth = {"y = 0": world.of_class(0), "y = 1": world.of_class(1), "no label": world}
@@ -456,7 +456,7 @@ judged = lambda x: torch.from_numpy(judge.predict(x.cpu().clamp(-1, 1).flatten(1
 human = float((judged(unseen["x0"]) == unseen["y"]).double().mean())
 build_unet = lambda: Denoiser(UNet(1, widths=(64,), depth=1, n_classes=10, patch=2, embedding=96), Linear(), VELOCITY)
 noisy_digits = diffuse(draw_rows(real, 64), times.uniform, drop=0.1, null={"y": torch.tensor(10)})
-writer, losses = train(build_unet, noisy_digits, 350, lr=4e-3, ema=0.98)
+writer, losses = train(build_unet, noisy_digits, 350, lr=4e-3, ema_decay=0.98)
 print(f"the judge reads {human:.1%} of real digits it has never seen; the loss ended at {sum(losses[-50:]) / 50:.3f}")
 
 # %%

@@ -55,7 +55,7 @@ def run(sides=None, steps=STEPS, **options):
 
 
 def test_the_shift_is_learned_and_only_through_the_adversary():
-    *_, last = run(steps=600, ema=0.98, lr_at=lambda step, steps, peak: peak)
+    *_, last = run(steps=600, ema_decay=0.98, lr_at=lambda step, steps, peak: peak)
     assert abs(float(last.ema.shift) - 3) < 0.2
     *_, control = run(steps=50, start=50)
     assert float(control.model.shift.detach()) == 0.0

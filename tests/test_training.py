@@ -269,7 +269,7 @@ class TestParts:
             (lambda: fit(calm(), draw, 3, every=0), "every"),
             (lambda: fit(calm(), draw, 3, lr="fast"), "lr"),
             (lambda: fit(calm(), draw, 3, lr=math.inf), "lr"),
-            (lambda: fit(calm(), draw, 3, ema=1.0), "ema"),
+            (lambda: fit(calm(), draw, 3, ema_decay=1.0), "ema_decay"),
             (lambda: fit(calm(), draw, 3, seed=0.5), "seed"),
             (lambda: fit(calm(), None, 3), "draw"),
             (lambda: fit(calm(), draw, 3, optimizer="AdamW"), "optimizer"),
@@ -342,8 +342,8 @@ class TestSteps:
         assert losses(5, 0) != losses(6, 0)
 
     def test_numbers_of_numpy_and_tensors_are_as_good_as_pythons(self):
-        numpy = {"lr": np.float32(1e-2), "ema": np.float64(0.99), "clip": torch.tensor(1.0), "seed": np.int64(3)}
-        plain = {"lr": float(np.float32(1e-2)), "ema": 0.99, "clip": 1.0, "seed": 3}
+        numpy = {"lr": np.float32(1e-2), "ema_decay": np.float64(0.99), "clip": torch.tensor(1.0), "seed": np.int64(3)}
+        plain = {"lr": float(np.float32(1e-2)), "ema_decay": 0.99, "clip": 1.0, "seed": 3}
         one, two = (whole(storm, **options) for options in ({**numpy, "steps": np.int64(6)}, {**plain, "steps": 6}))
         assert one.step == 6
         for a, b in zip(whole_tensors(one.model, one.ema), whole_tensors(two.model, two.ema)):
@@ -498,7 +498,7 @@ class TestResume:
 
     @pytest.mark.parametrize(
         "change",
-        [{"seed": 6}, {"lr": 2e-2}, {"steps": 25}, {"ema": 0.9}, {"clip": 2.0}, {"optimizer": torch.optim.Adam}],
+        [{"seed": 6}, {"lr": 2e-2}, {"steps": 25}, {"ema_decay": 0.9}, {"clip": 2.0}, {"optimizer": torch.optim.Adam}],
     )
     def test_another_recipe_in_the_same_folder_is_refused(self, tmp_path, change):
         stop_by_closing(tmp_path, calm, 4)

@@ -119,11 +119,12 @@ def emoji_scores(model: nn.Module) -> dict[str, float]:
 
 RECIPES = (
     Recipe(
-        "clip-scenes", clip.build_scenes, lambda: clip.draw_pairs(64), 4500, scene_scores, {"lr": 1e-3, "ema": 0.998},
+        "clip-scenes", clip.build_scenes, lambda: clip.draw_pairs(64), 4500, scene_scores,
+        {"lr": 1e-3, "ema_decay": 0.998},
     ),
     Recipe(
         "clip-german", clip.build_german, lambda: clip.draw_translations(64), 1500, german_scores,
-        {"lr": 1e-3, "ema": 0.998},
+        {"lr": 1e-3, "ema_decay": 0.998},
     ),
-    Recipe("clip-emoji", build_emoji, lambda: draw_emoji(64), 1600, emoji_scores, {"lr": 1e-3, "ema": 0.998}),
+    Recipe("clip-emoji", build_emoji, lambda: draw_emoji(64), 1600, emoji_scores, {"lr": 1e-3, "ema_decay": 0.998}),
 )  # fmt: skip

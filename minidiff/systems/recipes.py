@@ -156,12 +156,12 @@ RECIPES = (
     Recipe(
         "fashion-denoiser", build_denoiser,
         lambda: diffuse(draw_rows(fashion_mnist(), 32), times.logit_normal(0.0, 1.0), drop=0.15, null=NULL),
-        12000, _denoiser_scores, {"lr": 1e-3, "ema": 0.9985},
+        12000, _denoiser_scores, {"lr": 1e-3, "ema_decay": 0.9985},
     ),
     Recipe(
         "scenes-unconditional", scenes.build_unconditional,
         lambda: diffuse(scenes.draw_scenes(32, text=False), times.logit_normal(0.3, 1.0)),
-        16000, _unconditional_scores, {"lr": 1.5e-3, "ema": 0.9995},
+        16000, _unconditional_scores, {"lr": 1.5e-3, "ema_decay": 0.9995},
     ),
     Recipe(
         "scenes-text", scenes.build_text,
@@ -169,11 +169,11 @@ RECIPES = (
             scenes.draw_scenes(16, scenes.SMALL), times.logit_normal(0.3, 1.0), drop=0.1, null=scenes.null_tokens()
         ),
         8400, text_scores,
-        {"lr": 1.2e-3, "ema": 0.999, "optimizer": partial(torch.optim.AdamW, betas=(0.9, 0.98))},
+        {"lr": 1.2e-3, "ema_decay": 0.999, "optimizer": partial(torch.optim.AdamW, betas=(0.9, 0.98))},
     ),
     Recipe(
         "scenes-captioner", scenes.build_captioner, lambda: diffuse(scenes.draw_scenes(32)), 12000, _captioner_scores,
-        {"lr": 1e-3, "ema": 0.999},
+        {"lr": 1e-3, "ema_decay": 0.999},
     ),
     *clip_recipes.RECIPES,
 )  # fmt: skip

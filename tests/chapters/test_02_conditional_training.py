@@ -182,7 +182,7 @@ def trained(draw, steps: int, drop: float = 0.15) -> Denoiser:
     null = {"y": torch.tensor(WORLD.n_classes)}
     model = initialised(lambda: Denoiser(MLP(2, WORLD.n_classes, width=64), Cosine(), V), seed=1)
     noisy_draw = diffuse(draw, times.uniform, drop=drop, null=null)
-    *_, last = fit(model, noisy_draw, steps, lr=4e-3, ema=0.995, seed=1, bar=False)
+    *_, last = fit(model, noisy_draw, steps, lr=4e-3, ema_decay=0.995, seed=1, bar=False)
     return last.ema
 
 
