@@ -85,7 +85,7 @@ def small() -> CLIP:
 
 def trained_on(web: Web, rows: Tensor, seed: int) -> float:
     data = {"x0": web.pictures[rows], "tokens": clip_scenes.tokens([web.texts[i] for i in rows.tolist()])}
-    *_, last = fit(initialised(small, seed), draw_rows(data, 64), STEPS, lr=2e-3, ema=0.99, seed=seed, bar=False)
+    *_, last = fit(initialised(small, seed), draw_rows(data, 64), STEPS, lr=2e-3, ema_decay=0.99, seed=seed, bar=False)
     return scene_scores(last.ema)[RECALL]
 
 

@@ -63,7 +63,7 @@ def train_points(schedule: Schedule, prediction: Prediction, seed: int, draw: Dr
     null = {"y": torch.tensor(WORLD.n_classes)}
     build = lambda: Denoiser(Conditioned(Labels(WORLD.n_classes, 64), MLP(2, width=64)), schedule, prediction)
     noisy = diffuse(draw or WORLD.draw(512), times.uniform, drop=0.15, null=null)
-    return trained(build, noisy, 2200, seed, lr=4e-3, ema=0.995)
+    return trained(build, noisy, 2200, seed, lr=4e-3, ema_decay=0.995)
 
 
 @torch.no_grad()
@@ -118,7 +118,7 @@ def digit_scores(seed: int) -> dict[str, float]:
     for name, draw in (("", draw_rows(real, 64)), (", shuffled labels", shuffled(draw_rows(real, 64)))):
         noisy = diffuse(draw, times.uniform, drop=0.1, null={"y": torch.tensor(10)})
         began = time.process_time()
-        model = trained(build, noisy, 350, seed, lr=4e-3, ema=0.98)
+        model = trained(build, noisy, 350, seed, lr=4e-3, ema_decay=0.98)
         found[f"training CPU seconds{name}"] = round(time.process_time() - began, 1)
         for asked, label in (("label", y), ("no label", torch.full_like(y, 10))):
             *_, x = sample(bind(model, y=label), noise, times.linear(16), dpmpp_2m(model.schedule))

@@ -88,7 +88,7 @@ def _write_rows(path: Path, rows: list[list[Any]]) -> None:
 
 
 def packed(value: Any, name: str, tensors: dict[str, Tensor]) -> Any:
-    """`value` as JSON that `unpacked` turns back exactly; its tensors are put aside in `tensors`, under `name`.…
+    """`value` as JSON that `unpacked` turns back exactly; its tensors are put aside in `tensors`, named `name`…
 
     Takes tensors, None, booleans, numbers, strings, and tuples, lists and dicts of these; else a `ValueError`.
     """

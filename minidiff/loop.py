@@ -62,14 +62,17 @@ class EMA:
         coarse = [p for p in self._parameters if p.dtype in (torch.bfloat16, torch.float16)]
         self._fine = {p: p.detach().float() for p in coarse}
         self._averages = [self._fine.get(p, p) for p in self._parameters]
+        self._followed, self._values = module, list(module.parameters())
 
     @torch.no_grad()
     def update(self, module: nn.Module, step: int) -> None:
         decay = min(self.decay, (1 + step) / (10 + step))
-        values = [p.detach().to(a.dtype) for p, a in zip(module.parameters(), self._averages)]
+        if module is not self._followed:  # finding the parameters of a deep network takes a tenth of a millisecond
+            self._followed, self._values = module, list(module.parameters())
+        values = [p.detach().to(a.dtype) for p, a in zip(self._values, self._averages)]
         torch._foreach_lerp_(self._averages, values, 1 - decay)  # pyright: ignore
         self._round()
-        for average, value in zip(self._buffers, module.buffers()):
+        for average, value in zip(self._buffers, module.buffers() if self._buffers else ()):
             average.copy_(value)
 
     @torch.no_grad()

@@ -117,7 +117,7 @@ def fit(
     optimizer: Callable[..., torch.optim.Optimizer] = torch.optim.AdamW,
     groups: Callable[[nn.Module], Iterable[Any]] = nn.Module.parameters,
     lr_at: Callable[[int, int, float], float] = decayed,
-    ema: float = 0.999,
+    ema_decay: float = 0.999,
     clip: float = 1.0,
     seed: int = 0,
     path: str | Path | None = None,
@@ -127,8 +127,8 @@ def fit(
     """Train `model` on `steps` batches from `draw`; a generator that yields a `Progress` after every step.
 
     lr, lr_at: peak rate and its course, lr_at(step, steps, lr). optimizer: called with (groups(model), lr=lr). groups:
-    the parameters to train, or parameter groups; a group with an lr of its own has that as its peak. ema: decay of the
-    average. clip: largest gradient norm, over all groups together but those with `"clip": False`. seed: fixes data,
+    the parameters to train, or parameter groups; a group with an lr of its own has that as its peak. ema_decay: of
+    the average. clip: largest gradient norm, over all groups together but those with `"clip": False`. seed: fixes data,
     times and noise of every step (not the initial weights). bar: a progress bar with the loss and the time left.
 
     path: a folder for `checkpoint.safetensors` (every `every` steps, at the end, and when the run is interrupted) and
@@ -136,11 +136,11 @@ def fit(
     (same machine, same number of threads and processes); a finished run yields its end once more, with loss nan.
     Under `torchrun` each process takes its share of every batch. Numbers may be Python's, NumPy's or 0-d tensors.
 
-    Raises `ValueError` for unusable arguments, for a loss that is not finite (the last checkpoint stays), and for a
-    checkpoint that was made with another seed, steps, lr, ema, clip, model, kind of optimizer or settings of one, or
-    for an optimizer whose state cannot be kept. Whether `draw` and `lr_at` are the same is not looked at.
+    Raises `ValueError` for unusable arguments, for a loss that is not finite (the last checkpoint stays), for a
+    checkpoint that was made with another seed, steps, lr, ema_decay, clip, model, kind of optimizer or settings of one,
+    and for an optimizer whose state cannot be kept. Whether `draw` and `lr_at` are the same is not looked at.
     """
-    recipe = _recipe(steps, lr, ema, clip, seed)
+    recipe = _recipe(steps, lr, ema_decay, clip, seed)
     every = integer("every", every)
     _require_callables(draw=draw, optimizer=optimizer, groups=groups, lr_at=lr_at)
     _require_trainable("model", model, "loss(**batch) -> (B,)")
@@ -169,7 +169,7 @@ def alternate(
     adversary_groups: Callable[[nn.Module], Iterable[Any]] = nn.Module.parameters,
     lr_at: Callable[[int, int, float], float] = decayed,
     start: int = 0,
-    ema: float = 0.999,
+    ema_decay: float = 0.999,
     clip: float = 1.0,
     seed: int = 0,
     path: str | Path | None = None,
@@ -184,7 +184,7 @@ def alternate(
 
     Everything else is as in `fit`, the average (`Progress.ema`) is the model's. Two networks must not share parameters.
     """
-    recipe = _recipe(steps, lr, ema, clip, seed)
+    recipe = _recipe(steps, lr, ema_decay, clip, seed)
     recipe |= {"adversary_lr": number("adversary_lr", adversary_lr, "a number ≥ 0", lambda v: 0 <= v < float("inf"))}
     recipe |= {"start": integer("start", start, least=0)}
     every = integer("every", every)
@@ -204,13 +204,13 @@ def alternate(
     return begin()
 
 
-def _recipe(steps, lr, ema, clip, seed) -> dict[str, Any]:
+def _recipe(steps, lr, ema_decay, clip, seed) -> dict[str, Any]:
     """What a checkpoint has to agree on, as Python's own numbers."""
     return {
         "seed": integer("seed", seed, least=None),
         "steps": integer("steps", steps),
         "lr": number("lr", lr, "a number ≥ 0", lambda v: 0 <= v < float("inf")),
-        "ema": number("ema", ema, "a number in [0, 1)", lambda v: 0 <= v < 1),
+        "ema": number("ema_decay", ema_decay, "a number in [0, 1)", lambda v: 0 <= v < 1),
         "clip": number("clip", clip, "a number > 0", lambda v: v > 0),
     }
 

@@ -230,7 +230,7 @@ def train(build, draw, steps: int, **options):
 no_label = {"y": torch.tensor(world.n_classes)}
 build_mlp = lambda: Denoiser(Conditioned(Labels(world.n_classes, 64), MLP(2, width=64)), schedule, V)
 noisy_points = diffuse(world.draw(512), times.uniform, drop=0.15, null=no_label)
-learned, losses = train(build_mlp, noisy_points, 2200, lr=4e-3, ema=0.995)
+learned, losses = train(build_mlp, noisy_points, 2200, lr=4e-3, ema_decay=0.995)
 
 # %% [markdown]
 # The loss stops falling well above zero, and should: what is left is the spread of the noise around its average, which
@@ -326,7 +326,7 @@ def drawn(model, label: int, n: int = 1000) -> torch.Tensor:
     return x.cpu().double()
 
 
-fooled, _ = train(build_mlp, diffuse(shuffled(world.draw(512))), 600, lr=4e-3, ema=0.99)
+fooled, _ = train(build_mlp, diffuse(shuffled(world.draw(512))), 600, lr=4e-3, ema_decay=0.99)
 
 # %%
 truth = {"y = 0": world.of_class(0), "y = 1": world.of_class(1), "no label": world}
@@ -459,7 +459,7 @@ build_unet = lambda: Denoiser(
     Conditioned(Labels(10, 96), UNet(1, widths=(64,), depth=1, patch=2, embedding=96)), Linear(), VELOCITY
 )
 noisy_digits = diffuse(draw_rows(real, 64), times.uniform, drop=0.1, null={"y": torch.tensor(10)})
-writer, losses = train(build_unet, noisy_digits, 350, lr=4e-3, ema=0.98)
+writer, losses = train(build_unet, noisy_digits, 350, lr=4e-3, ema_decay=0.98)
 print(f"the judge reads {human:.1%} of real digits it has never seen; the loss ended at {sum(losses[-50:]) / 50:.3f}")
 
 # %%

@@ -148,7 +148,7 @@ def trained(drop: float, keep: tuple[int, ...] = ()) -> tuple[Denoiser, dict[int
     ).to(device)
     draw = diffuse(world.draw(512), drop=drop, null={"y": torch.tensor(2)})
     early = {}
-    for progress in fit(network, draw, steps=1500, lr=3e-3, ema=0.99, bar=False):
+    for progress in fit(network, draw, steps=1500, lr=3e-3, ema_decay=0.99, bar=False):
         if progress.step in keep:
             early[progress.step] = deepcopy(progress.ema)
     return progress.ema, early

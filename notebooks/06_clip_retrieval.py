@@ -160,7 +160,7 @@ def lowest(tokens: Tensor) -> float:
 # %%
 live, curve = initialised(build_small, seed=0).to(device), []
 with torch.enable_grad():
-    for progress in fit(live, draw_small, 500, lr=2e-3, ema=0.98, bar=False):
+    for progress in fit(live, draw_small, 500, lr=2e-3, ema_decay=0.98, bar=False):
         curve.append(progress.loss)
 live = progress.ema
 fresh = [draw_small(seeded(1000 + i)) for i in range(20)]

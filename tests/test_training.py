@@ -13,7 +13,9 @@ import subprocess
 import sys
 import weakref
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -52,6 +54,38 @@ class Stormy(nn.Module):
         return (self.head(self.second(torch.relu(self.first(h)))) - x0).square().mean(1) + 0.0 * y
 
 
+class Sparing(torch.optim.Optimizer):
+    """Descent whose steps grow shorter; it remembers how far it is in all the ways an optimizer may."""
+
+    def __init__(self, params, defaults, where):
+        super().__init__(params, {**defaults, "k": 0})
+        self.where = where
+
+    @torch.no_grad()
+    def step(self):
+        for group in self.param_groups:
+            for p in (p for p in group["params"] if p.grad is not None):
+                state = self.state[p]
+                if not state:
+                    state |= {
+                        "k": 0,
+                        "mode": "even",
+                        "none": None,
+                        "pair": (1, 0.5),
+                        "sum": torch.zeros((), dtype=torch.float64),
+                    }
+                    state |= {"odd": object()} if "odd" in group and group["odd"] is None else {}
+                place = group if self.where == "group" else state
+                assert state["mode"] == ("even" if state["k"] % 2 == 0 else "odd!")
+                assert state["none"] is None
+                p.sub_(p.grad, alpha=group["lr"] * 0.9 ** place["k"] / (1 + float(state["sum"])) * state["pair"][1])
+                state["sum"] += 1e-9 * float(p.grad.double().norm())
+                state["pair"] = (state["pair"][0] + 1, 1 / (1 + state["pair"][0]))
+                state["k"] += 1
+                state["mode"] = "even" if state["k"] % 2 == 0 else "odd!"
+            group["k"] += 1
+
+
 def storm() -> Stormy:
     return initialised(Stormy, seed=1)
 
@@ -66,7 +100,7 @@ def draw(generator):
     return diffuse(ring().draw(16), drop=0.2, null=NULL)(generator)
 
 
-def run(model, folder=None, steps=STEPS, **options):
+def run(model, folder=None, steps: Any = STEPS, **options):
     options = {"lr": 1e-2, "seed": 5, "every": 7, "bar": False, **options}
     return fit(model, draw, steps, path=folder, **options)
 
@@ -102,6 +136,10 @@ def assert_same_end(build, folder: Path) -> None:
     assert sorted(path.name for path in folder.iterdir()) == ["checkpoint.safetensors", "log.csv"]
 
 
+def whole_tensors(*modules: nn.Module) -> list[torch.Tensor]:
+    return [value for module in modules for value in module.state_dict().values()]
+
+
 builds = pytest.mark.parametrize("build", [calm, storm])
 
 
@@ -131,6 +169,27 @@ class TestParts:
         assert int(ema.module.num_batches_tracked) == 1
         assert not ema.module.training
         assert not any(p.requires_grad for p in ema.module.parameters())
+
+    @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+    def test_coarse_parameters_are_averaged_in_fp32(self, dtype):
+        """10,000 ones after .5: in bf16 itself, .5 + .001·(1 − .5) is .5, and the average never moves."""
+        module = nn.Linear(1, 1, bias=False).to(dtype)
+        nn.init.constant_(module.weight, 0.5)
+        ema, twin = EMA(module, 0.999), EMA(module, 0.999)
+        nn.init.constant_(module.weight, 1.0)
+        for k in range(2000):
+            ema.update(module, 9000 + k)
+            if k == 700:
+                twin.load_state_dict(ema.state_dict())
+            if k > 700:
+                twin.update(module, 9000 + k)
+        want = 1 - 0.5 * 0.999**2000
+        assert float(ema.state_dict()["weight"]) == pytest.approx(want, abs=1e-4)
+        assert ema.state_dict()["weight"].dtype == torch.float32
+        assert ema.module.weight.dtype == dtype  # what is handed out takes the inputs that the model takes
+        assert float(ema.module.weight) == pytest.approx(want, abs=4e-3)
+        assert torch.equal(twin.state_dict()["weight"], ema.state_dict()["weight"])
+        assert torch.lerp(torch.tensor(0.5, dtype=dtype), torch.tensor(1.0, dtype=dtype), 0.0002) == 0.5  # the control
 
     def test_learning_rate_rises_stays_and_falls(self):
         rates = [decayed(step, 2000, 3e-3) for step in range(2000)]
@@ -212,7 +271,7 @@ class TestParts:
             (lambda: fit(calm(), draw, 3, every=0), "every"),
             (lambda: fit(calm(), draw, 3, lr="fast"), "lr"),
             (lambda: fit(calm(), draw, 3, lr=math.inf), "lr"),
-            (lambda: fit(calm(), draw, 3, ema=1.0), "ema"),
+            (lambda: fit(calm(), draw, 3, ema_decay=1.0), "ema_decay"),
             (lambda: fit(calm(), draw, 3, seed=0.5), "seed"),
             (lambda: fit(calm(), None, 3), "draw"),
             (lambda: fit(calm(), draw, 3, optimizer="AdamW"), "optimizer"),
@@ -283,6 +342,19 @@ class TestSteps:
 
         assert losses(5, 0) == losses(5, 1)
         assert losses(5, 0) != losses(6, 0)
+
+    def test_numbers_of_numpy_and_tensors_are_as_good_as_pythons(self):
+        numpy = {"lr": np.float32(1e-2), "ema_decay": np.float64(0.99), "clip": torch.tensor(1.0), "seed": np.int64(3)}
+        plain = {"lr": float(np.float32(1e-2)), "ema_decay": 0.99, "clip": 1.0, "seed": 3}
+        one, two = (whole(storm, **options) for options in ({**numpy, "steps": np.int64(6)}, {**plain, "steps": 6}))
+        assert one.step == 6
+        for a, b in zip(whole_tensors(one.model, one.ema), whole_tensors(two.model, two.ema)):
+            assert torch.equal(a, b)
+
+    def test_numbers_of_numpy_can_be_resumed_with_pythons(self, tmp_path):
+        stop_by_closing(tmp_path, calm, 4)
+        whole(calm, tmp_path, seed=np.int64(5), lr=np.float64(1e-2), clip=torch.tensor(1), steps=torch.tensor(STEPS))
+        assert_same_end(calm, tmp_path)
 
     def test_the_global_generator_is_left_alone(self):
         before = torch.get_rng_state()
@@ -428,7 +500,7 @@ class TestResume:
 
     @pytest.mark.parametrize(
         "change",
-        [{"seed": 6}, {"lr": 2e-2}, {"steps": 25}, {"ema": 0.9}, {"clip": 2.0}, {"optimizer": torch.optim.Adam}],
+        [{"seed": 6}, {"lr": 2e-2}, {"steps": 25}, {"ema_decay": 0.9}, {"clip": 2.0}, {"optimizer": torch.optim.Adam}],
     )
     def test_another_recipe_in_the_same_folder_is_refused(self, tmp_path, change):
         stop_by_closing(tmp_path, calm, 4)
@@ -459,6 +531,54 @@ class TestResume:
         assert load_facts(tmp_path / "checkpoint.safetensors")["step"] == 7
         whole(calm, tmp_path)  # with the data mended, it goes on
         assert_same_end(calm, tmp_path)
+
+    @pytest.mark.parametrize(
+        "optimizer",
+        [
+            lambda p, lr: Sparing(p, {"lr": lr}, where="group"),
+            lambda p, lr: Sparing(p, {"lr": lr}, where="state"),
+            lambda p, lr: torch.optim.AdamW(p, lr=lr, fused=True, amsgrad=True),
+            torch.optim.NAdam,
+            torch.optim.Rprop,
+        ],
+    )
+    @pytest.mark.parametrize("at", [5, 13])
+    def test_every_optimizer_goes_on_where_it_was(self, tmp_path, optimizer, at):
+        model, resumed = storm(), storm()
+        list(run(model, optimizer=optimizer))
+        stopped = run(storm(), tmp_path, optimizer=optimizer)
+        for _ in range(at):
+            next(stopped)
+        stopped.close()
+        list(run(resumed, tmp_path, optimizer=optimizer))
+        assert all(torch.equal(a, b) for a, b in zip(whole_tensors(model), whole_tensors(resumed)))
+
+    def test_with_pytorchs_loading_alone_it_would_not(self, tmp_path, monkeypatch):
+        """The control of `Sparing`: strings come back as something else, and fp64 sums as fp32."""
+        monkeypatch.setattr(checkpoints, "load_optimizer", lambda optimizer, saved: optimizer.load_state_dict(saved))
+        with pytest.raises(AssertionError, match="odd!"):
+            self.test_every_optimizer_goes_on_where_it_was(tmp_path, lambda p, lr: Sparing(p, {"lr": lr}, "state"), 5)
+
+    @pytest.mark.parametrize(
+        "optimizer",
+        [
+            lambda p, lr: torch.optim.AdamW(p, lr=lr, betas=(0.8, 0.999)),
+            lambda p, lr: torch.optim.AdamW(p, lr=lr, weight_decay=0.1),
+            lambda p, lr: torch.optim.AdamW([{"params": [q]} for q in p], lr=lr),
+            lambda p, lr: torch.optim.AdamW([{"params": list(p), "lr": 2 * lr}], lr=lr),
+        ],
+    )
+    def test_other_settings_of_the_optimizer_are_refused(self, tmp_path, optimizer):
+        stop_by_closing(tmp_path, calm, 4)
+        with pytest.raises(ValueError, match=r"path: got a run with .*optimizer\.\d+\..* expected one with "):
+            next(run(calm(), tmp_path, optimizer=optimizer))
+
+    @pytest.mark.parametrize("where", ["group", "state"])
+    def test_state_that_cannot_be_kept_is_refused_at_the_start(self, tmp_path, where):
+        odd = lambda p, lr: Sparing(p, {"lr": lr, "odd": object() if where == "group" else None}, where)
+        with pytest.raises(ValueError, match=r"optimizer: got optimizer.*odd = object .* expected state of tensors"):
+            next(run(calm(), tmp_path, optimizer=odd))
+        assert not (tmp_path / "checkpoint.safetensors").exists()
 
     def test_without_a_path_nothing_is_written(self, tmp_path, monkeypatch):
         monkeypatch.chdir(tmp_path)

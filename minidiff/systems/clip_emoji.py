@@ -136,5 +136,5 @@ def emoji_scores(model: CLIP) -> dict[str, float]:
 
 MODEL = Shipped(
     name="clip-emoji", purpose="emoji and their names on one sphere (chapter 06)", build=build,
-    draw=lambda: draw_emoji(64), steps=1600, scores=emoji_scores, options={"lr": 1e-3, "ema": 0.998},
+    draw=lambda: draw_emoji(64), steps=1600, scores=emoji_scores, options={"lr": 1e-3, "ema_decay": 0.998},
 )  # fmt: skip

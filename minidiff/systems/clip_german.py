@@ -115,5 +115,5 @@ def german_scores(model: SecondLanguage, rounds: int = 20) -> dict[str, float]:
 
 MODEL = Shipped(
     name="clip-german", purpose="a German text tower for clip-scenes (chapter 06)", build=build,
-    draw=lambda: draw_translations(64), steps=1500, scores=german_scores, options={"lr": 1e-3, "ema": 0.998},
+    draw=lambda: draw_translations(64), steps=1500, scores=german_scores, options={"lr": 1e-3, "ema_decay": 0.998},
 )  # fmt: skip

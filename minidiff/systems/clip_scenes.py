@@ -126,5 +126,5 @@ def _named(embeddings: Tensor, classes: Tensor, answers: Tensor) -> float:
 
 MODEL = Shipped(
     name="clip-scenes", purpose="pictures and captions of scenes on one sphere (chapter 06)", build=build,
-    draw=lambda: draw_pairs(64), steps=4500, scores=scene_scores, options={"lr": 1e-3, "ema": 0.998},
+    draw=lambda: draw_pairs(64), steps=4500, scores=scene_scores, options={"lr": 1e-3, "ema_decay": 0.998},
 )  # fmt: skip

@@ -153,5 +153,5 @@ DENOISER = Shipped(
     name="fashion-denoiser", purpose="garments by class, both branches of CFG (chapters 02, 04, 05)",
     build=build_denoiser, steps=12000, scores=_denoiser_scores,
     draw=lambda: diffuse(draw_rows(fashion_mnist(), 32), times.logit_normal(0.0, 1.0), drop=0.15, null=NULL),
-    options={"lr": 1e-3, "ema": 0.9985},
+    options={"lr": 1e-3, "ema_decay": 0.9985},
 )  # fmt: skip

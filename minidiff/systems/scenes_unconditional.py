@@ -57,5 +57,5 @@ def _unconditional_scores(model: Denoiser) -> dict[str, float]:
 MODEL = Shipped(
     name="scenes-unconditional", purpose="the prior of 16-px scenes, no condition at all (chapter 03)", build=build,
     draw=lambda: diffuse(draw_scenes(32), times.logit_normal(0.3, 1.0)), steps=16000, scores=_unconditional_scores,
-    options={"lr": 1.5e-3, "ema": 0.9995},
+    options={"lr": 1.5e-3, "ema_decay": 0.9995},
 )  # fmt: skip

@@ -184,7 +184,7 @@ def trained(draw, steps: int, drop: float = 0.15) -> Denoiser:
         lambda: Denoiser(Conditioned(Labels(WORLD.n_classes, 64), MLP(2, width=64)), Cosine(), V), seed=1
     )
     noisy_draw = diffuse(draw, times.uniform, drop=drop, null=null)
-    *_, last = fit(model, noisy_draw, steps, lr=4e-3, ema=0.995, seed=1, bar=False)
+    *_, last = fit(model, noisy_draw, steps, lr=4e-3, ema_decay=0.995, seed=1, bar=False)
     return last.ema
 
 

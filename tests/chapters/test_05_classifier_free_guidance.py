@@ -120,7 +120,7 @@ def trained(request) -> tuple[Denoiser, Denoiser, Denoiser]:
             lambda: Denoiser(Conditioned(Labels(2, 64), MLP(2, width=64)), LINEAR, VELOCITY), seed=request.param
         )
         draw, early = diffuse(WORLD.draw(256), drop=drop, null={"y": torch.tensor(2)}), network
-        for progress in fit(network, draw, steps=900, lr=3e-3, ema=0.99, seed=request.param, bar=False):
+        for progress in fit(network, draw, steps=900, lr=3e-3, ema_decay=0.99, seed=request.param, bar=False):
             if progress.step == 150:
                 early = deepcopy(progress.ema)
         return progress.ema, early

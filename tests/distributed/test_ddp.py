@@ -21,25 +21,45 @@ from minidiff.data.mixtures import ring
 from minidiff.denoiser import Denoiser
 from minidiff.predictions import VELOCITY
 from minidiff.schedules import Linear
+from minidiff.optim import Muon, muon_groups
 from minidiff.randomness import initialised
-from minidiff.training import diffuse, fit
+from minidiff.training import alternate, chunked, diffuse, fit
 
 torch.set_num_threads(1)
-batch, folder = int(sys.argv[1]), sys.argv[2]
+batch, folder, kind = int(sys.argv[1]), sys.argv[2], sys.argv[3]
 model = initialised(lambda: Denoiser(Conditioned(Labels(2, 32), MLP(2, width=32)), Linear(), VELOCITY), seed=3)
 draw = diffuse(ring().draw(batch), times.uniform, drop=0.2, null={"y": torch.tensor(2)})
-for _ in fit(model, draw, 40, lr=1e-2, path=folder, every=15, bar=False, seed=5):
+options = dict(lr=1e-2, path=folder, every=15, bar=False, seed=5)
+if kind == "fit":
+    steps = fit(model, draw, 40, **options)
+if kind == "muon":
+    draw = diffuse(chunked(ring().draw, batch, chunk=7), times.uniform, drop=0.2, null={"y": torch.tensor(2)})
+    groups = lambda model: muon_groups(model, lr=0.05, adam_lr=1e-2, inside="net")
+    steps = fit(model, draw, 40, groups=groups, optimizer=Muon, **options)
+if kind == "alternate":
+    class Doubter(torch.nn.Linear):
+        def loss(self, model, x0, t, eps, y):
+            return (self(model(x0, t, y=y)) - self(x0))[:, 0].add(1).relu()
+
+    class Fooler(Denoiser):
+        def loss(self, doubter, x0, t, eps, y):
+            own = super().loss(x0, t, eps, y=y)
+            return own if doubter is None else own - 0.1 * doubter(self(x0, t, y=y))[:, 0]
+
+    model = initialised(lambda: Fooler(Conditioned(Labels(2, 32), MLP(2, width=32)), Linear(), VELOCITY), seed=3)
+    steps = alternate(model, initialised(lambda: Doubter(2, 1), seed=4), draw, 40, start=10, **options)
+for _ in steps:
     pass
 """
 
 
-def run(processes: int, batch: int, folder: Path) -> subprocess.CompletedProcess:
+def run(processes: int, batch: int, folder: Path, kind: str = "fit") -> subprocess.CompletedProcess:
     program = folder.parent / "program.py"
     program.write_text(PROGRAM)
     launch = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"] if processes > 1 else []
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
     return subprocess.run(
-        [sys.executable, *launch, str(program), str(batch), str(folder)],
+        [sys.executable, *launch, str(program), str(batch), str(folder), kind],
         env=environment, capture_output=True, text=True, timeout=240,
     )  # fmt: skip
 
@@ -52,9 +72,10 @@ def losses(folder: Path) -> torch.Tensor:
 
 
 @pytest.mark.slow
-def test_two_processes_give_the_loss_curve_and_the_weights_of_one(tmp_path):
+@pytest.mark.parametrize("kind", ["fit", "muon", "alternate"])
+def test_two_processes_give_the_loss_curve_and_the_weights_of_one(tmp_path, kind):
     for processes in (1, 2):
-        result = run(processes, 64, tmp_path / str(processes))
+        result = run(processes, 64, tmp_path / str(processes), kind)
         assert result.returncode == 0, result.stderr[-2000:]
     one, two = losses(tmp_path / "1"), losses(tmp_path / "2")
     assert float((one - two).abs().max()) <= 1e-5
@@ -65,7 +86,7 @@ def test_two_processes_give_the_loss_curve_and_the_weights_of_one(tmp_path):
     assert max(float((a[k] - b[k]).abs().max()) for k in a if a[k].is_floating_point()) <= 1e-4
 
     # Control: another global batch gives another curve.
-    assert run(1, 32, tmp_path / "other").returncode == 0
+    assert run(1, 32, tmp_path / "other", kind).returncode == 0
     assert float((losses(tmp_path / "other") - one).abs().max()) > 1e-2
 
 
