@@ -64,5 +64,6 @@ def _captioner_scores(model: Captioner) -> dict[str, float]:
 
 MODEL = Shipped(
     name="scenes-captioner", purpose="p(caption | noisy picture): guides the prior of scenes (chapter 03)", build=build,
-    draw=lambda: diffuse(draw_pairs(32)), steps=12000, scores=_captioner_scores, options={"lr": 1e-3, "ema_decay": 0.999},
+    draw=lambda: diffuse(draw_pairs(32)), steps=12000, scores=_captioner_scores,
+    options={"lr": 1e-3, "ema_decay": 0.999},
 )  # fmt: skip
