@@ -141,7 +141,7 @@ class Norm(nn.LayerNorm):
             return normed, 1.0
         require(cond is not None, "cond", "nothing", "a condition: this norm is modulated")
         assert cond is not None
-        made = self.modulation(F.silu(cond)) if self.modulation is not None else cond + self.constant
+        made = cond + self.constant if self.constant is not None else self.modulation(F.silu(cond))  # type: ignore[misc]
         scale, shift, gate = (made if made.ndim == 3 else made[:, None]).chunk(3, dim=-1)
         return normed * (1 + scale) + shift, gate
 
@@ -193,7 +193,10 @@ class Block(nn.Module):
 
     def halves(self, cond: Tensor | None) -> tuple[Tensor | None, Tensor | None]:
         """What each of the two norms is given."""
-        return cond.chunk(2, dim=-1) if self.shared and cond is not None else (cond, cond)
+        if not self.shared or cond is None:
+            return cond, cond
+        first, second = cond.chunk(2, dim=-1)
+        return first, second
 
     def merge(self, k: Tensor, v: Tensor, context: Tensor) -> tuple[Tensor, Tensor]:
         """K and V of the tokens, followed by those of the context."""

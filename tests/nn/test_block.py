@@ -1,4 +1,4 @@
-"""Attention and the block against PyTorch's own layer, against the papers by hand, and against the definition of a mask."""
+"""Attention and the block against PyTorch's own layer, the papers by hand, and the definition of a mask."""
 
 from functools import partial
 
