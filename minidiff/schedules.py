@@ -33,10 +33,10 @@ class Schedule(ABC):
         return self._levels(t)
 
     def add_noise(self, x0: Tensor, eps: Tensor, t: Tensor) -> Tensor:
-        """x_t = α(t)·x0 + σ(t)·ε, like x0, for x0, ε of shape (B, …) and t a scalar or of shape (B,)."""
+        """x_t = α(t)·x0 + σ(t)·ε, like x0, for x0, ε of shape (B, …) and t a scalar, (B,), or a map (B, 1, …)."""
         require_floating("x0", x0, min_dim=1)
         require_like("eps", eps, x0, "x0")
-        require_time(t, batch=len(x0))
+        require_time(t, batch=len(x0), map_of=x0)
         alpha, sigma = self(expand_like(t, x0).to(x0.device))
         return (alpha * x0 + sigma * eps).to(x0.dtype)
 

@@ -28,7 +28,7 @@ def beside(x: Tensor, concat: Tensor | None, channels: int) -> Tensor:
 
 def patch_sides(patch: int | Sequence[int], axes: int) -> tuple[int, ...]:
     """One side per axis: 4 → (4, 4) for pictures; (1, 2, 2), time first, for clips."""
-    sides = (patch,) * axes if isinstance(patch, int) else tuple(patch)
+    sides = tuple(patch) if isinstance(patch, Sequence) else (patch,) * axes
     fits = len(sides) == axes and all(isinstance(side, int) and side >= 1 for side in sides)
     require(fits, "patch", patch, f"a positive integer, or one for each of {axes} axes")
     return sides
@@ -65,7 +65,9 @@ def unpatchify(tokens: Tensor, patch: int | Sequence[int], size: Sequence[int]) 
 def pack(parts: Sequence[Tensor]) -> tuple[Tensor, list[torch.Size]]:
     """Tensors (B, …) of several shapes (picture and sound) as one state (B, total), and the shapes to undo it."""
     require(len({len(part) for part in parts}) == 1, "parts", [len(p) for p in parts], "tensors with the same B")
-    return torch.cat([part.flatten(1) for part in parts], 1), [part.shape[1:] for part in parts]
+    return torch.cat([part.reshape(len(part), prod(part.shape[1:])) for part in parts], 1), [
+        part.shape[1:] for part in parts
+    ]
 
 
 def unpack(state: Tensor, shapes: Sequence[Sequence[int]]) -> list[Tensor]:

@@ -65,13 +65,14 @@ def require_like(argument: str, value: object, other: Tensor, other_name: str) -
 def require_time(t: object, batch: int | None = None, argument: str = "t", map_of: Tensor | None = None) -> None:
     """Times are floating-point tensors in [0, 1]; with `batch`, they must be a scalar or have shape (batch,).
 
-    With `map_of` (B, C, …) they may also be a map of times: (B, 1, …) with as many axes, that broadcasts over it.
+    With `map_of` (B, C, …), at least one axis after C, they may also be a map of times: (B, 1, …) with as many axes,
+    that broadcasts over it.
 
     The range is read only where that costs nothing (on the CPU): on a GPU it would make the host wait.
     """
     require_floating(argument, t)
     assert isinstance(t, Tensor)
-    is_map = map_of is not None and t.ndim == map_of.ndim > 1 and t.shape[:2] == (map_of.shape[0], 1)
+    is_map = map_of is not None and t.ndim == map_of.ndim > 2 and t.shape[:2] == (map_of.shape[0], 1)
     is_map = is_map and all(n in (1, m) for n, m in zip(t.shape[2:], map_of.shape[2:]))  # type: ignore[union-attr]
     if batch is not None and not is_map:
         require(t.ndim == 0 or tuple(t.shape) == (batch,), argument, describe(t), f"a scalar or shape ({batch},)")

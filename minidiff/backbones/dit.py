@@ -12,7 +12,7 @@ from minidiff.nn.block import Activation, Block, Rotate, gelu_tanh, require_cont
 from minidiff.nn.embeddings import TimeEmbedding, add_vector
 from minidiff.nn.init import zeroed
 from minidiff.shapes import beside, patch_sides, patchify, unpatchify
-from minidiff.validate import describe, require
+from minidiff.validate import describe, require, require_time
 
 READS = ("cross", "merged", "tokens")
 
@@ -45,6 +45,10 @@ class DiT(nn.Module):
         require(fits, "patch", self.patch, f"divisors of size = {self.size}")
         require(dim % heads == 0, "heads", heads, f"a divisor of dim = {dim}")
         require(reads in READS, "reads", repr(reads), f"one of {READS}")
+        fits = rotary is None or (
+            len(rotary) == len(self.size) and sum(rotary) == dim // heads and all(a > 0 and a % 2 == 0 for a in rotary)
+        )
+        require(fits, "rotary", rotary, f"{len(self.size)} even widths that add up to dim/heads = {dim // heads}")
         self.dim, self.context_dim, self.reads, self.concat, self.rotary = dim, context_dim, reads, concat, rotary
         inside, n = prod(self.patch), prod(k // p for k, p in zip(self.size, self.patch))
         self.time = TimeEmbedding(dim)
@@ -67,8 +71,10 @@ class DiT(nn.Module):
         context_mask: Tensor | None = None, concat: Tensor | None = None,
     ) -> Tensor:  # fmt: skip
         size = self._size(x_t)
-        require_context(context, self.context_dim)
-        times = t if t.ndim == 1 else patchify(t.expand(len(x_t), 1, *size), self.patch).mean(-1)  # (B,) or (B, N)
+        require_time(t, batch=len(x_t), map_of=x_t)
+        require_context(context, self.context_dim, context_mask)
+        one = t.ndim < 2  # time per picture
+        times = t.expand(len(x_t)) if one else patchify(t.expand(-1, 1, *size), self.patch).mean(-1)  # (B,) or (B, N)
         cond = add_vector(self.time(times), vector)  # (B, dim) or (B, N, dim)
         z = self.stem(patchify(beside(x_t, concat, self.concat), self.patch))  # (B, N, dim)
         z = z if self.place is None else z + self.place

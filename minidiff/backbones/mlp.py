@@ -5,7 +5,7 @@ from torch import Tensor, nn
 
 from minidiff.nn.embeddings import TimeEmbedding, add_vector
 from minidiff.nn.init import zeroed
-from minidiff.validate import describe, require
+from minidiff.validate import describe, require, require_shape
 
 
 class MLP(nn.Module):
@@ -25,6 +25,7 @@ class MLP(nn.Module):
     def forward(self, x_t: Tensor, t: Tensor, *, vector: Tensor | None = None) -> Tensor:
         fits = x_t.ndim == 2 and x_t.shape[1] == self.dim
         require(fits, "x_t", describe(x_t), f"shape (B, {self.dim})")
+        require_shape("t", t, (len(x_t),))
         embedding = F.silu(add_vector(self.time(t), vector))  # (B, width)
         h = self.stem(x_t)
         for shift, mix in zip(self.shift, self.mix):

@@ -10,7 +10,7 @@ from minidiff.nn.conv import PixelAttention, ResBlock
 from minidiff.nn.embeddings import TimeEmbedding, add_vector
 from minidiff.nn.init import groups, zeroed
 from minidiff.shapes import beside
-from minidiff.validate import describe, require
+from minidiff.validate import describe, require, require_shape
 
 
 class UNet(nn.Module):
@@ -60,8 +60,9 @@ class UNet(nn.Module):
     ) -> Tensor:  # fmt: skip
         fits = x_t.ndim == 4 and x_t.shape[1] == self.channels and all(n % self.divisor == 0 for n in x_t.shape[2:])
         require(fits, "x_t", describe(x_t), f"(B, {self.channels}, H, W) with H, W divisible by {self.divisor}")
+        require_shape("t", t, (len(x_t),))
         embedding = add_vector(self.time(t), vector)  # (B, embedding)
-        require_context(context, self.context_dim)
+        require_context(context, self.context_dim, context_mask)
         h = self.stem(F.pixel_unshuffle(beside(x_t, concat, self.concat), self.patch))
         skips = [h]
         for layer in self.down:

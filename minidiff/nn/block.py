@@ -44,7 +44,7 @@ class Attend(nn.Module):
     def forward(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tensor:
         if mask is not None:
             fits = mask.dtype == torch.bool and 2 <= mask.ndim <= 3 and mask.shape[-1] == k.shape[2]
-            fits = fits and mask.shape[-2] in (1, q.shape[2])
+            fits = fits and mask.shape[-2] in (1, q.shape[2]) and mask.shape[:-2] in ((), (1,), (len(q),))
             expected = f"bool, shape (L, M) or (B, L, M) with L = {q.shape[2]} (or 1) and M = {k.shape[2]}"
             require(fits, "mask", describe(mask), expected)
             mask = mask if mask.ndim == 2 else mask[:, None]  # the same for all heads
@@ -141,17 +141,21 @@ class Norm(nn.LayerNorm):
             return normed, 1.0
         require(cond is not None, "cond", "nothing", "a condition: this norm is modulated")
         assert cond is not None
-        made = self.modulation(F.silu(cond)) if self.modulation is not None else cond + self.constant  # type: ignore
+        made = cond + self.constant if self.constant is not None else self.modulation(F.silu(cond))  # type: ignore[misc]
         scale, shift, gate = (made if made.ndim == 3 else made[:, None]).chunk(3, dim=-1)
         return normed * (1 + scale) + shift, gate
 
 
-def require_context(context: Tensor | None, context_dim: int | None) -> None:
-    """A context (B, M, context_dim) must come where one is looked at, and nowhere else."""
+def require_context(context: Tensor | None, context_dim: int | None, context_mask: Tensor | None = None) -> None:
+    """A context (B, M, context_dim) must come where one is looked at, and nowhere else; with it a mask (B, M) bool."""
     expected = "nothing" if context_dim is None else f"a tensor of shape (B, M, {context_dim})"
     fits = (context is None) == (context_dim is None)
     fits = fits and (context is None or (context.ndim == 3 and context.shape[-1] == context_dim))
     require(fits, "context", describe(context), expected)
+    if context_mask is not None:
+        fits = context is not None and context_mask.dtype == torch.bool and context_mask.shape == context.shape[:2]
+        expected = "nothing" if context is None else f"bool, shape {tuple(context.shape[:2])}"
+        require(fits, "context_mask", describe(context_mask), expected)
 
 
 class Block(nn.Module):

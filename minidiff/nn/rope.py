@@ -6,7 +6,6 @@ and column) each has its share of the pairs.
 """
 
 from collections.abc import Sequence
-from itertools import product
 
 import torch
 from torch import Tensor
@@ -16,7 +15,8 @@ from minidiff.validate import describe, require
 
 def grid(*sizes: int) -> Tensor:
     """The positions of the tokens of a picture or clip, row by row: (N, axes) float32, N the product of the sizes."""
-    return torch.tensor(list(product(*(range(size) for size in sizes))), dtype=torch.float32).reshape(-1, len(sizes))
+    axes = torch.meshgrid(*(torch.arange(float(size)) for size in sizes), indexing="ij")
+    return torch.stack(axes, -1).reshape(-1, len(sizes))
 
 
 class Rotary:
@@ -30,12 +30,15 @@ class Rotary:
         fits = positions.ndim in (2, 3) and positions.shape[-1] == len(axes)
         require(fits, "positions", describe(positions), f"shape (L, {len(axes)}) or (B, L, {len(axes)})")
         require(all(a > 0 and a % 2 == 0 for a in axes), "axes", tuple(axes), "even positive widths")
+        exact = positions.to(
+            "cpu" if positions.device.type == "mps" else positions.device
+        ).double()  # mps has no float64
         angles = []
         for axis, width in enumerate(axes):
-            rank = torch.arange(0, width, 2, dtype=torch.float64, device=positions.device) / width
-            angles.append(positions[..., axis, None].double() * theta**-rank)  # (…, L, width/2)
-        turned = torch.cat(angles, -1)
-        self.width, self.cos, self.sin = 2 * turned.shape[-1], turned.cos().float(), turned.sin().float()
+            rank = torch.arange(0, width, 2, dtype=torch.float64, device=exact.device) / width
+            angles.append(exact[..., axis, None] * theta**-rank)  # (…, L, width/2)
+        turned, self.width = torch.cat(angles, -1), sum(axes)
+        self.cos, self.sin = (wave.float().to(positions.device) for wave in (turned.cos(), turned.sin()))
 
     def __call__(self, heads: Tensor) -> Tensor:
         """(B, heads, L, d) → the same, turned: (x, y) → (x·cos − y·sin, x·sin + y·cos) for each pair."""

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 
 from minidiff.nn.conv import PixelAttention, ResBlock
-from minidiff.nn.embeddings import TimeEmbedding, TimeLabelEmbedding
+from minidiff.nn.embeddings import TimeEmbedding, add_vector
 from minidiff.nn.init import groups, zeroed
 
 
@@ -31,15 +31,21 @@ def test_resblock_against_its_formula():
     assert torch.allclose(block(x, e), x + block.conv2(F.silu(h)), atol=1e-6)
 
 
-def test_attention_is_softmax_of_scaled_products():
-    x = torch.randn(2, 8, 3, 3)
-    layer = PixelAttention(8, heads=2)
-    assert torch.equal(layer(x), x)  # zeroed output
-    torch.nn.init.normal_(layer.out.weight)
-    q, k, v = layer.qkv(layer.norm(x)).reshape(2, 3, 2, 4, 9).unbind(1)  # (B, heads, d, pixels)
-    weights = torch.softmax(q.transpose(-1, -2) @ k / math.sqrt(4), dim=-1)
-    mixed = (weights @ v.transpose(-1, -2)).transpose(-1, -2).reshape(2, 8, 3, 3)
-    assert torch.allclose(layer(x), x + layer.out(mixed), atol=1e-5)
+@pytest.mark.parametrize("context_dim", [None, 12])
+def test_pixels_attend_by_softmax_of_scaled_products(context_dim):
+    x, context = torch.randn(2, 8, 3, 2), None if context_dim is None else torch.randn(2, 5, context_dim)
+    layer = PixelAttention(8, heads=2, context_dim=context_dim)
+    assert torch.equal(layer(x, context), x)  # zeroed output
+    own = layer.attention
+    torch.nn.init.normal_(own.out.weight)
+    pixels = layer.norm(x).flatten(2).transpose(1, 2)  # (B, 6, C), row by row
+    seen = pixels if context is None else context
+    heads = lambda y: y.unflatten(-1, (2, 4)).transpose(1, 2)
+    q, k, v = heads(own.q(pixels)), heads(own.k(seen)), heads(own.v(seen))
+    mixed = own.out((torch.softmax(q @ k.transpose(-1, -2) / math.sqrt(4), -1) @ v).transpose(1, 2).flatten(2))
+    assert torch.allclose(layer(x, context), x + mixed.transpose(1, 2).reshape(2, 8, 3, 2), atol=1e-5)
+    across = mixed.reshape(2, 3, 2, 8).permute(0, 3, 2, 1).reshape(2, 8, 3, 2)  # column by column: another picture
+    assert not torch.allclose(layer(x, context), x + across, atol=1e-2)
 
 
 @pytest.mark.parametrize("n", [1, 6, 7, 48, 80, 96])
@@ -67,13 +73,19 @@ def test_times_keep_their_precision_in_a_half_precision_net():
     assert not torch.equal(*embed(near))
 
 
-def test_labels_add_to_times_and_wrong_ones_are_named():
-    embed = TimeLabelEmbedding(3, 16)
-    t, y = torch.rand(4), torch.tensor([0, 1, 2, 3])
-    assert torch.allclose(embed(t, y) - embed.time(t), embed.label.weight[y], atol=1e-6)
-    assert torch.equal(embed(t, torch.tensor(3)), embed(t, torch.full((4,), 3)))
-    for bad in (None, y.float(), y[:2], 3):
-        with pytest.raises(ValueError, match="y: got"):
-            embed(t, bad)
-    with pytest.raises(ValueError, match=r"y: got .* expected nothing"):
-        TimeLabelEmbedding(0, 16)(t, y)
+def test_times_may_be_one_per_token():
+    embed, t = TimeEmbedding(32), torch.rand(2, 5)
+    assert embed(t).shape == (2, 5, 32)
+    assert torch.allclose(embed(t)[1], embed(t[1]), atol=1e-6)
+    assert not torch.allclose(embed(t)[0], embed(t[1]), atol=1e-2)
+
+
+def test_a_vector_adds_to_the_time_of_every_token_and_wrong_ones_are_named():
+    e, tokens, vector = torch.randn(2, 16), torch.randn(2, 5, 16), torch.randn(2, 16)
+    assert add_vector(e, None) is e
+    assert torch.equal(add_vector(e, vector), e + vector)
+    assert torch.equal(add_vector(tokens, vector)[:, 3], tokens[:, 3] + vector)
+    for bad in (vector[:1], vector[0], torch.randn(2, 8), tokens):
+        for embedding in (e, tokens):
+            with pytest.raises(ValueError, match=r"vector: got .* expected shape \(2, 16\)"):
+                add_vector(embedding, bad)
