@@ -54,7 +54,7 @@ def draw(batch: int) -> Draw:
     return diffuse(scenes, times.logit_normal(0.3, 1.0), drop=0.1, null=scenes_text.null(LENGTH))
 
 
-ADAMW = {"lr": 1.2e-3, "optimizer": partial(torch.optim.AdamW, betas=(0.9, 0.98)), "ema": 0.999}
+ADAMW = {"lr": 1.2e-3, "optimizer": partial(torch.optim.AdamW, betas=(0.9, 0.98)), "ema_decay": 0.999}
 
 
 @dataclass(frozen=True)
