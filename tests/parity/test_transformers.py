@@ -81,7 +81,7 @@ def slip_activation(model: CLIP) -> None:
 
 def slip_causal(model: CLIP) -> None:
     for block in model.text.blocks:
-        block.attention.causal = False
+        block.register_forward_pre_hook(lambda _, inputs, named: (inputs, named | {"mask": None}), with_kwargs=True)
 
 
 def slip_pixels(model: CLIP) -> None:
