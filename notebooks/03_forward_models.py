@@ -381,10 +381,10 @@ written = scenes_captioner.tokenizer().decode(captioner.write(x_t, t).cpu())
 show.grid(x_t, columns=4, scale=1.2, title="What the captioner reads in noisy pictures (t = 0.3):")
 plt.show()
 print("\n".join(f"{a:45s} (true: {', '.join(b)})" for a, b in zip(written, names(truth))))
-assert model.net.vocabulary == 0
+assert model.net.context_dim is None
 try:
     model(x_t, t, tokens=tokens[:4])
-except ValueError as error:
+except TypeError as error:
     print("the diffusion model, asked to read text:", error)
 
 # %% [markdown]

@@ -5,11 +5,11 @@ import csv
 import pytest
 import torch
 import torch.nn.functional as F
-from minidiff.systems.train import initialised
 from torch import nn
 
 from minidiff.checkpoints import load_facts
 from minidiff.optim import Muon
+from minidiff.randomness import initialised
 from minidiff.training import alternate, step_generator
 
 STEPS, RATES = 20, {"lr": 0.02, "adversary_lr": 0.02}
@@ -67,7 +67,7 @@ def test_one_step_is_the_hand_written_one():
     model, critic = pair()
     one, two = pair()
     (progress,) = run((one, two), steps=1, clip=0.01)
-    a, b = (torch.optim.AdamW(m.parameters(), lr=0.02) for m in (model, critic))
+    a, b = (torch.optim.AdamW(m.parameters(), lr=0.02, fused=True) for m in (model, critic))
     batch = draw(step_generator(0, 0))
     with torch.random.fork_rng():
         torch.manual_seed(step_generator(0, 0).initial_seed())

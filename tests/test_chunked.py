@@ -2,12 +2,13 @@
 
 import pytest
 import torch
-from minidiff.systems.train import initialised
 
 from minidiff.backbones.mlp import MLP
+from minidiff.conditioning import Conditioned, Labels
 from minidiff.data.mixtures import ring
 from minidiff.denoiser import Denoiser
 from minidiff.predictions import VELOCITY
+from minidiff.randomness import initialised
 from minidiff.schedules import Linear
 from minidiff.training import chunked, diffuse, draw_rows, fit, step_generator
 
@@ -52,7 +53,8 @@ def test_a_run_that_stops_in_the_middle_of_a_chunk_ends_bit_for_bit_the_same(tmp
     def run(model, **options):
         return fit(model, diffuse(chunked(ring().draw, 16, chunk=4)), 10, lr=1e-2, every=3, bar=False, **options)
 
-    build = lambda: initialised(lambda: Denoiser(MLP(2, n_classes=2, width=16, depth=1), Linear(), VELOCITY), seed=1)
+    net = lambda: Conditioned(Labels(2, 16), MLP(2, width=16, depth=1))
+    build = lambda: initialised(lambda: Denoiser(net(), Linear(), VELOCITY), seed=1)
     whole, parts = build(), build()
     losses = [p.loss for p in run(whole)]
     stopped = run(build(), path=tmp_path)

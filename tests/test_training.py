@@ -309,7 +309,7 @@ class TestSteps:
         """Clip to norm 1, then AdamW, on exactly the batch of (seed, step)."""
         model, reference = calm(), calm()
         (progress,) = run(model, steps=1, clip=0.05)
-        optimizer = torch.optim.AdamW(reference.parameters(), lr=decayed(0, 1, 1e-2))
+        optimizer = torch.optim.AdamW(reference.parameters(), lr=decayed(0, 1, 1e-2), fused=True)
         loss = reference.loss(**draw(step_generator(5, 0))).mean()
         loss.backward()
         norm = torch.nn.utils.clip_grad_norm_(reference.parameters(), 0.05)
