@@ -10,7 +10,7 @@ from torch import nn
 
 from minidiff.data.mixtures import ring
 from minidiff.denoiser import Denoiser
-from minidiff.predictions import EPS, VELOCITY, X0, V
+from minidiff.predictions import EPS, VELOCITY, X0, V, velocity_weight
 from minidiff.schedules import DDPM, Cosine, Karras, Linear
 from minidiff.shapes import expand_like
 
@@ -187,3 +187,78 @@ def test_training_data_must_be_finite(bad, where):
 def test_bad_parts_are_named(make, name):
     with pytest.raises(ValueError, match=rf"^{name}: got str, expected"):
         make()
+
+
+# --- times as maps
+
+MAPS = {
+    "full": (2, 1, 4, 6),
+    "columns": (2, 1, 1, 6),
+    "one": (2, 1, 1, 1),
+}
+maps = pytest.mark.parametrize("shape", MAPS.values(), ids=MAPS)
+
+
+def picture(seed: int) -> torch.Tensor:
+    return torch.randn(2, 3, 4, 6, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+@every_schedule
+@every_prediction
+@maps
+def test_a_constant_map_is_one_time_per_picture(schedule, prediction, shape):
+    t = torch.tensor([0.2, 0.7], dtype=torch.float64)
+    constant, net, weight = t[:, None, None, None].expand(shape), Affine(), velocity_weight
+    for model in (Denoiser(net, schedule, prediction), Denoiser(net, schedule, prediction, weight)):
+        assert float((model(picture(0), constant) - model(picture(0), t)).detach().abs().max()) <= 1e-9
+        assert net.times[-2].shape == shape  # the network gets the map as it came
+        losses = model.loss(picture(0), constant, picture(1))
+        assert losses.shape == (2,)
+        torch.testing.assert_close(losses, model.loss(picture(0), t, picture(1)), rtol=1e-9, atol=1e-9)
+        assert not torch.allclose(losses, model.loss(picture(0), t.flip(0), picture(1)), rtol=1e-2)
+
+
+@every_schedule
+@every_prediction
+def test_each_pixel_has_the_time_of_the_map(schedule, prediction):
+    """What a map gives at its left half is what the left half's time gives everywhere, and so on the right."""
+    model, left, right = Denoiser(Affine(), schedule, prediction), torch.tensor([0.2, 0.3]), torch.tensor([0.8, 0.6])
+    t = torch.stack([left, right], 1).repeat_interleave(3, 1)[:, None, None].double()  # (2, 1, 1, 6)
+    x0, eps = picture(0), picture(1)
+    for part, time, other in ((slice(0, 3), left, right), (slice(3, 6), right, left)):
+        found = model(x0, t)[..., part]
+        assert float((found - model(x0, time.double())[..., part]).detach().abs().max()) <= 1e-9
+        assert float((found - model(x0, other.double())[..., part]).detach().abs().max()) > 1e-2
+    halves = [
+        model.loss(x0[..., part], time.double(), eps[..., part])
+        for part, time in ((slice(0, 3), left), (slice(3, 6), right))
+    ]
+    torch.testing.assert_close(model.loss(x0, t, eps), sum(halves) / 2, rtol=1e-9, atol=1e-9)
+
+
+def test_weights_of_a_map_are_those_of_its_pixels():
+    x0, eps = picture(0), picture(1)
+    t = torch.rand(2, 1, 4, 6, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
+    net = Affine()
+    losses = Denoiser(net, Linear(), X0, velocity_weight).loss(x0, t, eps)
+    errors = (net.a.double() * ((1 - t) * x0 + t * eps) + t - x0).square()
+    weights = (1 + (1 - t) / t.clamp(min=0.1)) ** 2  # α′ = −1, σ′ = 1
+    torch.testing.assert_close(losses, (weights * errors).mean((1, 2, 3)), rtol=1e-9, atol=1e-9)
+    apart = weights.mean((1, 2, 3)) * errors.mean((1, 2, 3))  # the control: one weight for the whole picture
+    assert not torch.allclose(losses, apart, rtol=1e-2)
+
+
+@pytest.mark.parametrize("shape", [(2, 3, 4, 6), (1, 1, 4, 6), (2, 1, 4), (2, 1, 2, 6), (2, 1, 4, 6, 1), (2, 4, 6)])
+def test_maps_that_do_not_fit_are_named(shape):
+    model, t = Denoiser(Affine(), Linear(), X0), torch.full(shape, 0.5)
+    with pytest.raises(ValueError, match=r"^t: got .+, expected .+"):
+        model(torch.zeros(2, 3, 4, 6), t)
+    with pytest.raises(ValueError, match=r"^t: got .+, expected .+"):
+        model.loss(torch.zeros(2, 3, 4, 6), t, torch.zeros(2, 3, 4, 6))
+
+
+def test_one_pixel_outside_of_time_is_enough():
+    t = torch.full((2, 1, 4, 6), 0.5)
+    t[1, 0, 3, 2] = 1.5
+    with pytest.raises(ValueError, match=r"^t: got values from 0.5 to 1.5, expected times in \[0, 1\]"):
+        Denoiser(Affine(), Linear(), X0)(torch.zeros(2, 3, 4, 6), t)

@@ -104,6 +104,29 @@ def test_times_have_one_entry_per_picture(n, batch, extra):
         assert f"shape ({batch},)" in complaint(lambda: validate.require_time(t, batch=batch))
 
 
+@few
+@given(st.integers(1, 3), st.integers(1, 3), st.lists(st.integers(1, 3), min_size=1, max_size=3), st.data())
+def test_a_map_of_times_broadcasts_over_its_picture(batch, channels, size, data):
+    x = torch.zeros(batch, channels, *size)
+    shape = [n if data.draw(st.booleans()) else 1 for n in size]
+    t = torch.full((batch, 1, *shape), 0.5)
+    validate.require_time(t, batch=batch, map_of=x)
+    validate.require_time(t[..., 0].flatten()[:1].expand(batch), batch=batch, map_of=x)
+    assert f"shape ({batch},)" in complaint(lambda: validate.require_time(t, batch=batch))  # no map was asked for
+    wrong = [torch.full((batch + 1, 1, *shape), 0.5), torch.full((batch, 2, *shape), 0.5), t[None], t[..., 0]]
+    wrong.append(torch.full((batch, 1, *(n + 1 for n in size)), 0.5))
+    for bad in wrong:
+        if tuple(bad.shape) != (batch,):
+            assert f"shape ({batch},)" in complaint(lambda bad=bad: validate.require_time(bad, batch=batch, map_of=x))
+    assert "[0, 1]" in complaint(lambda: validate.require_time(t + 1, batch=batch, map_of=x))
+
+
+def test_points_have_no_map():
+    """(B, 1) times of points (B, D) would be (B,) spelt another way, and broadcast to (B, B) somewhere below."""
+    assert "shape (2,)" in complaint(lambda: validate.require_time(torch.rand(2, 1), 2, map_of=torch.zeros(2, 3)))
+    assert "shape (2,)" in complaint(lambda: validate.require_time(torch.rand(2, 1), 2, map_of=torch.zeros(2, 1)))
+
+
 @pytest.mark.parametrize("t", [0.5, 1, None, torch.tensor(1)], ids=str)
 def test_times_are_floating_point_tensors(t):
     assert "floating-point tensor" in complaint(lambda: validate.require_time(t))

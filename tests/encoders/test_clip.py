@@ -116,6 +116,24 @@ def test_a_later_token_leaves_earlier_features(model):
         assert apart[position:].min() > 1e-4
 
 
+def test_encode_says_three_things_of_a_caption(model):
+    """Its vector, one per token, and which of them stand at or before END: with those alone nothing more is seen."""
+    tokens = torch.cat([captions(2, 0, content=6), captions(2, 1, content=3)])
+    vector, context, mask = model.text.encode(tokens)
+    assert torch.equal(vector, model.text(tokens))
+    assert torch.equal(context, model.text.features(tokens))
+    assert mask.dtype == torch.bool
+    assert mask.sum(1).tolist() == [8, 8, 5, 5]
+    assert torch.equal(mask, torch.arange(LENGTH) < torch.tensor([8, 8, 5, 5])[:, None])
+    other = torch.where(mask, tokens, torch.randint(0, VOCAB, tokens.shape, generator=seeded(3)))
+    seen = model.text.encode(other)
+    assert torch.equal(seen.mask, mask)
+    apart = (seen.context - context).abs().amax(-1)
+    assert apart[mask].max() <= 1e-6
+    assert apart[~mask & (other != tokens)].min() > 1e-4
+    assert (model.text.dim, model.text.out) == (context.shape[-1], vector.shape[-1]) == (16, 12)
+
+
 def test_captions_that_agree_on_75_tokens_are_one_to_clip():
     tokenizer = WordTokenizer(["a", "b", "c"])
     tower = initialised(lambda: TextTower(len(tokenizer), tokenizer.length, 16, 1, 2, 8), seed=0)

@@ -1,4 +1,4 @@
-"""Blocks equal diffusers' on the same weights (fp32): Flux's two streams, cross-attention, DiT's and PixArt's norms."""
+"""Blocks equal diffusers' on the same weights (fp32): Flux, cross-attention, the norms of DiT and PixArt."""
 
 import pytest
 import torch
