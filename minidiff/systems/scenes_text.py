@@ -53,7 +53,7 @@ def tokenizer(length: int) -> WordTokenizer:
 
 
 def build(length: int, side: int = 16, dim: int = 96, depth: int = 6) -> Denoiser:
-    """16 tokens, each a patch of a quarter of the side; x0-prediction judged as a velocity. 1.0 M parameters at 16 px."""
+    """16 tokens, patches of a quarter of the side; x0-prediction judged as a velocity. 1.0 M parameters at 16 px."""
     words = Words(len(tokenizer(length)), length, dim)
     net = DiT(
         size=(side, side), patch=side // 4, dim=dim, depth=depth, context_dim=dim, reads="merged", shared=True,
