@@ -1,5 +1,6 @@
 """The claims of chapter 02 that no test of the library holds, each beside a control that must fail."""
 
+import json
 import math
 
 import pytest
@@ -204,3 +205,23 @@ def test_the_network_learns_the_exact_conditional_noise():
     none = torch.full_like(y, WORLD.n_classes)
     assert error_to(model, none, None, x_t, t) < 0.12  # the label dropped: the marginal (15 % of the training) ...
     assert error_to(model, none, y, x_t, t) > 0.3  # ... and not the conditional
+
+
+# 9. what speeds up training: the recorded runs
+
+
+def test_the_table_of_recipes_is_the_recorded_one_and_says_what_the_lecture_says(root):
+    run = json.loads((root / "benchmarks" / "results" / "training_recipes.json").read_text(encoding="utf-8"))
+    told = (root / "lectures" / "02_conditional_training.md").read_text(encoding="utf-8").split("## 9. Extra")[1]
+    of = lambda name: [row for row in run["rows"] if row["recipe"] == name]
+    for name in ("plain", "beside", "muon"):
+        assert len(of(name)) >= 3
+        errors = torch.tensor([row["x0_mse"] for row in of(name)]).mean(0)
+        assert " | ".join(f"{1000 * float(e):.1f}" for e in errors) in told
+        assert bool((errors > 0.95 * torch.tensor(run["floor"])).all())  # nobody is below the floor
+    at = run["times"].index(0.8)
+    above = {name: [row["x0_mse"][at] - run["floor"][at] for row in of(name)] for name in ("plain", "beside", "muon")}
+    assert max(above["muon"]) < min(above["beside"])
+    assert max(above["beside"]) < min(above["plain"])
+    spent = [row["cpu_seconds"] for row in run["rows"]]
+    assert max(spent) < 1.35 * min(spent)  # equal processor time, as near as the first steps foretold it
