@@ -83,11 +83,11 @@ def pictures_of(model: Denoiser, length: int, side: int = 16) -> Generate:
     return generator(model, read, null(length), (3, side, side))
 
 
-def _scores(world: World, length: int, side: int = 16) -> Callable[[Denoiser], dict[str, float]]:
+def _scores(world: World, length: int, side: int = 16, n: int = 300) -> Callable[[Denoiser], dict[str, float]]:
     def scores(model: Denoiser) -> dict[str, float]:
         found = {}
         for w in (0.0, 1.0):
-            for family, (right, other) in shares(pictures_of(model, length, side), world, w).items():
+            for family, (right, other) in shares(pictures_of(model, length, side), world, w, n).items():
                 found[f"{family}, w={w:g}"] = round(right.share, 4)
                 found[f"{family}, w={w:g}, another caption"] = round(other.share, 4)
         return found
@@ -111,7 +111,7 @@ TEXT = Shipped(
 )  # fmt: skip
 FAMILIES = Shipped(
     name="scenes-families", purpose="counts, negation, three and four objects, too: a harder world at 16 px",
-    build=partial(build, 18), draw=partial(_draw, MANY, 18), steps=14000, scores=_scores(MANY, 18), options=OPTIONS,
+    build=partial(build, 18), draw=partial(_draw, MANY, 18), steps=14000, scores=_scores(MANY, 18, n=150), options=OPTIONS,
 )  # fmt: skip
 SURROUNDING = Shipped(
     name="scenes-surrounding", purpose="what is around what, at 32 px", build=partial(build, 12, 32, dim=160, depth=4),
