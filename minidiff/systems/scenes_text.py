@@ -111,9 +111,11 @@ TEXT = Shipped(
 )  # fmt: skip
 FAMILIES = Shipped(
     name="scenes-families", purpose="counts, negation, three and four objects, too: a harder world at 16 px",
-    build=partial(build, 18), draw=partial(_draw, MANY, 18), steps=14000, scores=_scores(MANY, 18, n=150), options=OPTIONS,
+    build=partial(build, 18), draw=partial(_draw, MANY, 18), steps=14000, scores=_scores(MANY, 18, n=150),
+    options=OPTIONS,
 )  # fmt: skip
 SURROUNDING = Shipped(
-    name="scenes-surrounding", purpose="what is around what, at 32 px", build=partial(build, 12, 32, dim=160, depth=4),
-    draw=partial(_draw, AROUND, 12, 32), steps=4500, scores=_scores(AROUND, 12, 32), options=OPTIONS,
+    name="scenes-surrounding", purpose="what is around what, at 32 px", steps=4500,
+    build=partial(build, 12, 32, dim=160, depth=4), draw=partial(_draw, AROUND, 12, 32), scores=_scores(AROUND, 12, 32),
+    options=OPTIONS,
 )  # fmt: skip
