@@ -182,7 +182,7 @@ class TestMuon:
 
 
 def transformer() -> Denoiser:
-    return initialised(lambda: Denoiser(DiT(8, 1, 4, dim=16, depth=2, heads=2), Linear(), VELOCITY), 1)
+    return initialised(lambda: Denoiser(DiT(1, (8, 8), 4, dim=16, depth=2, heads=2), Linear(), VELOCITY), 1)
 
 
 def draw(generator):
