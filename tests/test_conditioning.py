@@ -113,7 +113,7 @@ def test_a_frozen_encoder_never_moves(build):
     data = {"x0": randn((4, 3, 4, 4), seeded(0)), "tokens": TOKENS}
     assert not model.train().net.conditioning.encoder.training
     assert frozen.training
-    *_, _ = fit(model, diffuse(draw_rows(data, 4)), 5, lr=1e-2, ema=0.5, bar=False)
+    *_, _ = fit(model, diffuse(draw_rows(data, 4)), 5, lr=1e-2, ema_decay=0.5, bar=False)
     moved = {k for k, v in model.state_dict().items() if not torch.equal(v, before[k])}
     inside = {k for k in before if k.startswith("net.conditioning.encoder.")}
     assert inside
@@ -254,7 +254,8 @@ def test_a_generator_swaps_its_encoder_without_an_edit(name):
     colours = torch.tensor(list(COLOURS.values()), dtype=torch.float32)
     data = {"x0": colours[:, :, None, None].expand(4, 3, 4, 4).contiguous(), "tokens": TOKENS}
     losses = [
-        p.loss for p in fit(model, diffuse(draw_rows(data, 32), drop=0.1, null=NULL), 150, lr=5e-3, ema=0.9, bar=False)
+        p.loss
+        for p in fit(model, diffuse(draw_rows(data, 32), drop=0.1, null=NULL), 150, lr=5e-3, ema_decay=0.9, bar=False)
     ]
     print(f"{name}: loss {sum(losses[:10]) / 10:.2f} to {sum(losses[-10:]) / 10:.2f}")
     assert sum(losses[-10:]) < 0.7 * sum(losses[:10])
