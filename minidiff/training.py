@@ -188,7 +188,10 @@ def alternate(
     step at which the adversary comes in; before, it stays as it is and the model's loss is called with None for it.
 
     Everything else is as in `fit`, the average (`Progress.ema`) is the model's. Two networks must not share parameters.
+    One process only: under `torchrun` two of them aborted in about one run of ten, so that is a `ValueError`.
     """
+    processes = int(os.environ.get("WORLD_SIZE", "1"))
+    require(processes == 1, "processes", processes, "1: a model and its adversary train in one process")
     recipe = _recipe(steps, lr, ema_decay, clip, seed)
     recipe |= {"adversary_lr": number("adversary_lr", adversary_lr, "a number ≥ 0", lambda v: 0 <= v < float("inf"))}
     recipe |= {"start": integer("start", start, least=0)}

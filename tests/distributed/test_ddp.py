@@ -72,7 +72,7 @@ def losses(folder: Path) -> torch.Tensor:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", ["fit", "muon", "alternate"])
+@pytest.mark.parametrize("kind", ["fit", pytest.param("muon", marks=pytest.mark.stress)])
 def test_two_processes_give_the_loss_curve_and_the_weights_of_one(tmp_path, kind):
     for processes in (1, 2):
         result = run(processes, 64, tmp_path / str(processes), kind)
@@ -98,3 +98,11 @@ def test_a_batch_that_does_not_divide_is_refused(tmp_path):
     result = run(2, 33, tmp_path / "odd")
     assert result.returncode != 0
     assert "batch: got 33 rows, expected a multiple of the 2 processes" in result.stderr
+
+
+@pytest.mark.slow
+def test_an_adversary_is_refused_in_two_processes(tmp_path):
+    result = run(2, 64, tmp_path / "two", "alternate")
+    assert result.returncode != 0
+    assert "processes: got 2, expected 1" in result.stderr
+    assert run(1, 64, tmp_path / "one", "alternate").returncode == 0  # the control
