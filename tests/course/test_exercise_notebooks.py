@@ -8,7 +8,7 @@ from pathlib import Path
 import nbformat
 import pytest
 from nbclient import NotebookClient
-from nbgrader.utils import determine_grade, is_grade
+from nbgrader.utils import determine_grade, is_grade, is_solution
 
 from minidiff.course.exercise import load_chapter
 
@@ -40,7 +40,8 @@ def executed(notebook):
 
 
 def marks(notebook):
-    return {cell.id: determine_grade(cell) for cell in notebook.cells if is_grade(cell)}
+    """Of the check cells: what a person marks has no marks yet."""
+    return {cell.id: determine_grade(cell) for cell in notebook.cells if is_grade(cell) and not is_solution(cell)}
 
 
 def written_to_stderr(notebook):
@@ -50,7 +51,7 @@ def written_to_stderr(notebook):
 
 def shown(notebook):
     """What the check cells show: the boxes."""
-    outputs = [o for cell in notebook.cells if is_grade(cell) for o in cell.outputs]
+    outputs = [o for cell in notebook.cells if is_grade(cell) for o in cell.get("outputs", [])]
     return [output.data["text/html"] for output in outputs if output.output_type == "execute_result"]
 
 
