@@ -9,6 +9,6 @@ from minidiff.show.widgets import Explorer, Slider, explore, png
 apply()
 
 __all__ = [
-    "Explorer", "Slider", "Table", "density", "explore", "field", "grid", "hill", "lattice", "line", "panels", "png", "points",
-    "river", "slopes", "table",
+    "Explorer", "Slider", "Table", "density", "explore", "field", "grid", "hill", "lattice", "line", "panels", "png",
+    "points", "river", "slopes", "table",
 ]  # fmt: skip

@@ -34,9 +34,8 @@ def table(rows: Mapping[str, Sequence[Value]], columns: Sequence[str], digits: i
 
     for name, values in rows.items():
         got = repr(values) if isinstance(values, str) else f"{len(values)} values"
-        require(
-            not isinstance(values, str) and len(values) == len(columns) - 1, f"rows[{name!r}]", got, len(columns) - 1
-        )
+        fits = not isinstance(values, str) and len(values) == len(columns) - 1
+        require(fits, f"rows[{name!r}]", got, f"{len(columns) - 1} values")
     plain = [[name, *(v.item() if isinstance(v, Tensor) else v for v in values)] for name, values in rows.items()]
     draw = lambda style: str(tabulate(plain, columns, tablefmt=style, floatfmt=f".{digits}g", disable_numparse=[0]))
     return Table(draw("html"), draw("simple"))

@@ -28,7 +28,7 @@ def test_digits():
     assert "0.02667" not in repr(show.table({"a": [0.026666]}, ["", "x"])), "control"
 
 
-@pytest.mark.parametrize("values", ([1.0], [1.0, 2.0, 3.0, 4.0], "abc"))
+@pytest.mark.parametrize("values", [[1.0], [1.0, 2.0, 3.0, 4.0], "abc"])
 def test_a_row_that_does_not_fit_is_named(values):
     with pytest.raises(ValueError, match=r"rows\['short'\]: got .*, expected 3"):
         show.table({"short": values}, COLUMNS)
