@@ -13,7 +13,9 @@ TARGETS = ("setup", "lab", "test", "fast", "stress", "check", "notebooks", "benc
 
 
 def run(*command: str, cwd: Path, **env: str) -> subprocess.CompletedProcess:
-    return subprocess.run(command, cwd=cwd, env={**os.environ, **env}, capture_output=True, text=True, timeout=300)
+    return subprocess.run(
+        command, cwd=cwd, env={**os.environ, **env}, capture_output=True, encoding="utf-8", timeout=300
+    )
 
 
 @pytest.fixture
@@ -83,7 +85,7 @@ def test_setup_passes_over_a_python_that_does_not_run(clone):
     """Version managers leave such names on the PATH."""
     broken = clone / "bin" / "python3.14"
     broken.parent.mkdir()
-    broken.write_text("#!/bin/sh\necho 'python3.14: not installed' >&2\nexit 127\n")
+    broken.write_text("#!/bin/sh\necho 'python3.14: not installed' >&2\nexit 127\n", encoding="utf-8")
     broken.chmod(0o755)
     # pip cannot install anything here, so this stops right after the environment is made.
     tried = run(
@@ -126,7 +128,7 @@ def test_the_system_step_lays_out_fashion_mnist_as_torchvision_does(root, tmp_pa
 def test_ci_runs_make_test_and_nothing_may_be_missing_there(root):
     script = root / ".ci" / "run"
     assert os.access(script, os.X_OK)
-    text = script.read_text()
+    text = script.read_text(encoding="utf-8")
     assert "exec make test" in text
     assert "set -euo pipefail" in text
     assert 'CI="${CI:-true}"' in text

@@ -52,7 +52,7 @@ def read_secret(out: Path, given: Path | None) -> bytes:
     if given is None and not path.exists():
         out.mkdir(parents=True, exist_ok=True)
         path.touch(mode=0o600)
-        path.write_text(secrets.token_hex(32) + "\n")
+        path.write_text(secrets.token_hex(32) + "\n", encoding="utf-8")
     require(path.is_file(), "secret", path, "a file")
     secret = path.read_bytes().strip()
     require(len(secret) >= MIN_SECRET, "secret", f"{len(secret)} bytes in {path}", f"at least {MIN_SECRET}")
