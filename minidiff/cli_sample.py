@@ -90,9 +90,14 @@ def _draw(pictures: Tensor, rows: list[str], title: str, columns: int, out: Path
     import matplotlib
 
     matplotlib.use("agg")  # a command has no window to show
+    import matplotlib.pyplot as plt
+
     from minidiff.show import grid, png
 
-    figure = grid(pictures, columns=columns, rows=[fill(row, 24) for row in rows], title=title).get_figure(root=True)
-    assert figure is not None  # grid has just drawn on one
+    labels = [fill(row, 24) for row in rows]
+    beside = 0.3 + 0.09 * max(len(line) for label in labels for line in label.split("\n"))  # inches
+    figure, ax = plt.subplots(figsize=(max(0.8 * columns + beside, 3.5), 0.8 * len(rows) + 0.6))
+    grid(pictures, columns=columns, rows=labels, ax=ax)
+    figure.suptitle(title, x=0.02, ha="left", fontsize=11)
     picture = png(figure, dpi=150)
     write_whole(out, lambda temporary: (temporary.write_bytes(picture), None)[1])

@@ -123,6 +123,7 @@ def test_a_file_that_cannot_be_used_is_one_line(monkeypatch, capsys):
     def full():
         raise OSError(28, "No space left on device", "runs/x")
 
+    monkeypatch.setattr(probe, "finding", lambda: health.Finding("grading sandbox", "bubblewrap"))
     monkeypatch.setattr(health, "examine", full)
     assert main(["doctor"]) == 2
     assert capsys.readouterr().err == "minidiff doctor: [Errno 28] No space left on device: 'runs/x'\n"
@@ -213,7 +214,7 @@ for line in sys.argv[1].split("|"):
 
 
 def other_locales() -> dict[str, dict[str, str]]:
-    """Environments in which Python's text is not UTF-8: of its output alone, of everything, and one really installed."""
+    """Environments in which text is not UTF-8: that of the output alone, all of it, and one that is installed here."""
     plain = {"PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
     listed = subprocess.run(["locale", "-a"], capture_output=True, encoding="utf-8", errors="replace").stdout.split()
     legacy = next((name for name in listed if LEGACY.search(name)), None)
@@ -240,13 +241,8 @@ def test_commands_read_write_and_print_whatever_the_locale(root, tmp_path, local
     ]
     environment = {**os.environ, **other_locales()[locale], "PYTHONPATH": str(root)}
     arguments = "|".join("^".join(line) for line in lines)
-    ran = subprocess.run(
-        [sys.executable, "-c", PROGRAM, arguments],
-        env=environment,
-        capture_output=True,
-        encoding="utf-8",
-        errors="replace",
-    )
+    pipes = {"capture_output": True, "encoding": "utf-8", "errors": "replace"}
+    ran = subprocess.run([sys.executable, "-c", PROGRAM, arguments], env=environment, **pipes)
     assert "utf-8" not in ran.stdout.splitlines()[0].split()[0].lower(), "control: this locale is no other one"
     assert ran.stdout.count("EXIT 0") == len(lines), ran.stdout + ran.stderr
     assert "no answer from 3 of 3" in ran.stdout

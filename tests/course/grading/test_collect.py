@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from minidiff.course.grading import collect as module
 from minidiff.course.grading.collect import MAX_BYTES, Submission, collect
-from minidiff.course.grading.names import from_system, readable, safe_keys
+from minidiff.course.grading.names import readable, safe_keys
 from minidiff.course.grading.results import Student
 
 posix = pytest.mark.skipif(os.name == "nt", reason="needs a POSIX file system")
