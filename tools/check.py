@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parents[1]
 CHECKS = {
     "ruff check": ["-m", "ruff", "check", "--output-format", "concise"],
     "ruff format": ["-m", "ruff", "format", "--check", "--output-format", "concise"],
-    "text names its encoding": ["tools/encodings.py"],
+    "text names its encoding": ["tools/encodings_of_text.py"],
     "basedpyright": ["-m", "basedpyright", "--level", "error"],
     "import-linter": ["-c", "from importlinter.cli import lint_imports_command as c; c()"],
     "notebooks and exercises are built": ["-m", "minidiff.cli", "build", "--check"],

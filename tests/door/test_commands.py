@@ -52,6 +52,23 @@ def test_lab_and_test_reinstall_only_when_their_files_change(clone):
     assert "tools/setup.sh .venv dev" in run("make", "-n", "test", cwd=clone).stdout
 
 
+@pytest.mark.parametrize("options", ["", "--no-cache-dir --extra-index-url https://example.invalid/cpu"])
+def test_pip_gets_the_options_that_make_was_given(clone, options):
+    """A pip that only notes its arguments: the stamp appears, so setup.sh has come to its end."""
+    python = clone / ".venv" / "bin" / "python"
+    python.parent.mkdir(parents=True)
+    python.write_text('#!/bin/sh\n[ "$3" != install ] || printf "%s\\n" "$@" > asked\n', encoding="utf-8")
+    python.chmod(0o755)
+    made = run("make", ".venv/.installed-lab", f"PIP_OPTIONS={options}", cwd=clone)
+    assert made.returncode == 0, made.stderr
+    asked = (clone / "asked").read_text(encoding="utf-8").splitlines()
+    constrained = ["--constraint", "constraints.txt", "--editable", ".[lab]"]
+    assert asked == ["-m", "pip", "install", "--quiet", *options.split(), *constrained]
+    assert (clone / ".venv" / ".installed-lab").exists()
+    bench = run("make", "-n", "bench", f"PIP_OPTIONS={options}", cwd=clone).stdout
+    assert f'pip install --quiet {options} --constraint constraints.txt --editable ".[bench]"' in bench
+
+
 def test_make_test_runs_everything(clone):
     plan = run("make", "-n", "test", cwd=clone).stdout
     for part in (

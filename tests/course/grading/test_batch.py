@@ -62,7 +62,7 @@ def table(path):
 
 
 def grade(*arguments):
-    return main(["grade", *map(str, arguments), "--root", str(ROOT)])
+    return main(["grade", "--root", str(ROOT), *map(str, arguments)])
 
 
 def test_a_class_is_marked_and_a_second_run_or_another_number_of_jobs_changes_no_byte(tmp_path, capsys, monkeypatch):
@@ -171,6 +171,20 @@ def test_the_summary_names_who_brought_nothing_and_what_waits(waiting, empty, te
     assert (rest.startswith(text), bool(rest)) == (True, bool(text))
 
 
+def test_a_name_that_the_console_cannot_show_costs_nobody_the_summary(tmp_path, monkeypatch):
+    screen = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(screen, encoding="ascii", write_through=True))
+    submissions, out = (
+        classroom(tmp_path / "in", {"Zoë 李.ipynb": notebook(), "ann.ipynb": notebook()}),
+        tmp_path / "out",
+    )
+    assert grade(submissions, "-o", out, "-j", "1") == 0
+    said = screen.getvalue().decode("ascii")
+    assert "no answer from 2 of 2, see the notes in class.html: Zo\\xeb_\\u674e, ann\n" in said
+    assert f"wrote {out}/grades.csv, class.html, manual.csv and feedback/ for 2 students\n" in said
+    assert [row["name"] for row in table(out / "grades.csv")] == ["Zoë 李", "ann"]
+
+
 def test_a_zip_from_canvas_fills_the_gradebook(tmp_path, capsys):
     path, out, book = tmp_path / "submissions.zip", tmp_path / "out", tmp_path / "book.csv"
     with zipfile.ZipFile(path, "w") as archive:
@@ -251,9 +265,19 @@ BAD = {
     "out within": (["{in}", "-o", "{in}/marks"], "expected a folder outside SUBMISSIONS"),
     "assignment": (["{in}", "-o", "{out}", "-a", "99_x"], "assignment: got '99_x', expected one of ['01_bayes_rule'"),
     "secret": (["{in}", "-o", "{out}", "--secret", "{in}/none"], "secret: got"),
-    "timeout": (["{in}", "-o", "{out}", "--timeout", "0"], "--timeout: got 0, expected at least 1 second"),
-    "memory": (["{in}", "-o", "{out}", "--memory", "0"], "--memory: got 0.0, expected at least 0.25 GiB"),
+    "no assignment": (["{in}", "-o", "{out}", "-a", ""], "assignment: got '', expected one of ['01_bayes_rule'"),
+    "no clone": (["{in}", "-o", "{out}", "--root", "{in}"], "expected a clone of the course, with its notebooks built"),
+    "no root": (["{in}", "-o", "{out}", "--root", "{in}/none"], "/none, expected a clone of the course"),
+    "out is a file": (["{in}", "-o", "{in}/ann.ipynb"], "OUT: got"),
+    "timeout": (["{in}", "-o", "{out}", "--timeout", "0"], "--timeout: got 0, expected 1 to 86400 seconds"),
+    "timeout < 0": (["{in}", "-o", "{out}", "--timeout", "-1"], "--timeout: got -1, expected 1 to 86400 seconds"),
+    "long timeout": (["{in}", "-o", "{out}", "--timeout", "100000"], "--timeout: got 100000, expected 1 to"),
+    "memory": (["{in}", "-o", "{out}", "--memory", "0"], "--memory: got 0.0, expected 0.25 to 1024 GiB"),
+    "memory < 0": (["{in}", "-o", "{out}", "--memory", "-2"], "--memory: got -2.0, expected 0.25 to 1024 GiB"),
+    "memory inf": (["{in}", "-o", "{out}", "--memory", "inf"], "--memory: got inf, expected 0.25 to 1024 GiB"),
+    "memory nan": (["{in}", "-o", "{out}", "--memory", "nan"], "--memory: got nan, expected 0.25 to 1024 GiB"),
     "jobs": (["{in}", "-o", "{out}", "--jobs", "0"], "--jobs: got 0, expected at least 1"),
+    "jobs < 0": (["{in}", "-o", "{out}", "--jobs", "-3"], "--jobs: got -3, expected at least 1"),
     "canvas": (["{in}", "-o", "{out}", "--canvas", "{in}/none.csv"], "--canvas: got"),
 }
 
@@ -274,6 +298,8 @@ def test_a_short_secret_is_refused_and_a_given_one_is_not_copied(tmp_path):
     (tmp_path / "long").write_text("0123456789abcdef\n", encoding="utf-8")
     assert read_secret(tmp_path / "out", tmp_path / "long") == b"0123456789abcdef"
     assert not (tmp_path / "out").exists()
+    (tmp_path / "long").write_bytes(b"\xef\xbb\xbf0123456789abcdef\r\n")  # saved again, in an editor on Windows
+    assert read_secret(tmp_path / "out", tmp_path / "long") == b"0123456789abcdef"
     made = read_secret(tmp_path / "out", None)
     assert len(made) == 64
     assert read_secret(tmp_path / "out", None) == made, "made once"

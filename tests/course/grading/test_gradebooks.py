@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from minidiff.course.grading.gradebooks import fill_canvas, fill_moodle, write_grades, write_gradescope
 from minidiff.course.grading.manual import COLUMNS, Row, apply, read_marks, write_marks
 from minidiff.course.grading.results import Item, Result, State, Student
-from minidiff.course.grading.tables import safe_cell
+from minidiff.course.grading.tables import Table, read_table, safe_cell
 
 EVIL = "=cmd|' /C calc'!A0"
 OLD, NEW = "a" * 64, "b" * 64
@@ -194,6 +194,14 @@ def test_canvas_with_semicolons_and_two_name_columns(tmp_path):
         fill_canvas(tmp_path / "in.csv", tmp_path / "out.csv", [result("j", "Jane Doe", item(points=1.5))], None) == []
     )
     assert (tmp_path / "out.csv").read_text(encoding="utf-8") == text.replace("0,5", "1.5")
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"], ids=["Unix", "Windows", "old Macs"])
+def test_the_delimiter_is_that_of_the_first_line_whatever_ends_it(tmp_path, end):
+    text = "LastName;FirstName;ID;01 Bayes (5)\nDoe;Jane;1;0\na, b, c, d, e;f;2;0\n".replace("\n", end)
+    (tmp_path / "in.csv").write_bytes(text.encode())
+    assert read_table(tmp_path / "in.csv") == (text, ";")
+    assert [row[2] for row in Table(tmp_path / "in.csv").rows] == ["ID", "1", "2"]
 
 
 # ---------------------------------------------------------------------------------------------- Moodle

@@ -1,6 +1,6 @@
 """Text that is read or written in the machine's own encoding, which on many machines cannot hold "→": `make check`.
 
-python tools/encodings.py FILES        names the places; ruff's PLW1514 sees only those whose type it can infer
+python tools/encodings_of_text.py FILES        names the places; ruff's PLW1514 sees only those whose type it can infer
 """
 
 import ast
