@@ -18,10 +18,12 @@ from minidiff.systems import fashion, scenes_text
 from minidiff.validate import require
 
 CLOTHES = fashion.DENOISER.name
-SCENES = {
-    "scenes-families": (scenes_text.FAMILIES, scenes_text.MANY, 18),
-    "scenes-text": (scenes_text.TEXT, scenes_text.WORLD, 10),
-}
+_KNOWN = (  # the model, the world that it has learned, the tokens that it reads
+    (scenes_text.FAMILIES, scenes_text.MANY, 18),
+    (scenes_text.SURROUNDING, scenes_text.RINGS, 18),
+    (scenes_text.TEXT, scenes_text.WORLD, 10),
+)
+SCENES = {model.name: (model, world, length) for model, world, length in _KNOWN}
 STEPS = {CLOTHES: 20} | dict.fromkeys(SCENES, 50)
 
 
@@ -44,11 +46,12 @@ def sample(args: argparse.Namespace) -> int:
 
 
 def _model(texts: Sequence[str]) -> str:
-    """Clothes where every text is one of their classes; else the model that knows the most captions."""
+    """Clothes where every text is one of their classes; else the model of rings, or the one of all other captions."""
     try:
         clothes(texts)
     except ValueError:
-        return next(iter(SCENES))
+        rings = any("surrounding" in split(text) for text in texts)
+        return (scenes_text.SURROUNDING if rings else scenes_text.FAMILIES).name
     return CLOTHES
 
 
@@ -66,7 +69,8 @@ def caption(text: str, name: str) -> str:
     near = [match for word in unknown for match in get_close_matches(word, known, n=1)]
     hint = f" (did you mean {' and '.join(map(repr, near))}?)" if near else ""
     got = f"{text!r}" + (f", in which {name} cannot read {', '.join(map(repr, unknown))}" if unknown else "")
-    expected = f"a caption of these words{hint}: {' '.join(sorted(known))}; or classes of clothes alone"
+    clothing = f"classes of clothes alone: {', '.join(fashion.FASHION_NAMES)}"
+    expected = f"a caption of these words{hint}: {' '.join(sorted(known))}; or {clothing}"
     require(bool(words) and not unknown, "TEXT", got, expected)
     room = length - 2  # START and END take a place each
     require(len(words) <= room, "TEXT", f"{text!r}, {len(words)} words and commas", f"at most {room} for {name}")

@@ -137,9 +137,20 @@ def test_a_file_that_cannot_be_used_is_one_line(monkeypatch, capsys):
     [
         (["bag", "1"], [], ["bag", "trouser"], lambda: fashion.pictures_of(steps=2)),
         (["A red  circle."], [], ["a red circle"], lambda: families()),
-        (["a red circle", "a star"], ["--model", "scenes-families"], ["a red circle", "a star"], lambda: families()),
+        (
+            ["a red square surrounding a blue star"],
+            [],
+            ["a red square surrounding a blue star"],
+            lambda: scenes_text.pictures_of(scenes_text.SURROUNDING.load(), 18, steps=2),
+        ),
+        (
+            ["a red circle", "a star"],
+            ["--model", "scenes-text"],
+            ["a red circle", "a star"],
+            lambda: scenes_text.pictures_of(scenes_text.TEXT.load(), 10, steps=2),
+        ),
     ],
-    ids=["clothes", "a caption", "captions"],
+    ids=["clothes", "a caption", "a ring", "of a model that is named"],
 )
 def test_texts_become_the_pictures_of_their_model(tmp_path, monkeypatch, capsys, texts, model, rows, generate):
     caught = []
@@ -178,6 +189,10 @@ REFUSED = {
     "clothes among captions": (
         ["sneaker", "a red circle"],
         "'sneaker', in which scenes-families cannot read 'sneaker'",
+    ),
+    "a ring and another": (
+        ["a red square surrounding a blue star", "two stars"],
+        "scenes-surrounding cannot read 'two'",
     ),
     "too long": ([" and ".join(["a red circle"] * 5)], "19 words and commas, expected at most 16 for scenes-families"),
     "empty": (["  "], "TEXT: got '  ', expected a caption of these words"),
