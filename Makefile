@@ -7,9 +7,11 @@
 # make stress      what takes long and is no part of `make test`: whole classes graded, hundreds of kills, many seeds
 # make bench       timings side by side with other libraries
 # make clean       remove what the others made, the environment included
+# PIP_OPTIONS="…"  handed to pip by all that install, such as --extra-index-url with PyTorch's CPU packages
 VENV ?= .venv
 PY := $(VENV)/bin/python
 WORKERS ?= 2
+PIP_OPTIONS ?=
 
 # Two test processes with one thread each finish sooner on two cores than two that fight over both.
 PYTEST := OMP_NUM_THREADS=1 $(PY) -m pytest -n $(WORKERS) --dist loadscope --no-loadscope-reorder
@@ -22,7 +24,7 @@ setup: $(VENV)/.installed-dev
 
 # The stamp is written when an install has ended well: no stamp, or one older than these files, means install (again).
 $(VENV)/.installed-%: pyproject.toml constraints.txt
-	sh tools/setup.sh $(VENV) $*
+	PIP_OPTIONS="$(PIP_OPTIONS)" sh tools/setup.sh $(VENV) $*
 
 lab: $(VENV)/.installed-lab
 	$(PY) tools/open_lab.py
@@ -47,7 +49,7 @@ system:
 	sh tools/install_system.sh
 
 bench: setup
-	$(PY) -m pip install --quiet --constraint constraints.txt --editable ".[bench]"
+	$(PY) -m pip install --quiet $(PIP_OPTIONS) --constraint constraints.txt --editable ".[bench]"
 	$(PY) -m benchmarks
 
 clean:

@@ -83,7 +83,7 @@ def uninterrupted() -> Iterator[None]:
 
 
 def _write_rows(path: Path, rows: list[list[Any]]) -> None:
-    with path.open("w", newline="") as file:
+    with path.open("w", newline="", encoding="utf-8") as file:
         csv.writer(file, lineterminator="\n").writerows(rows)
 
 
@@ -227,7 +227,7 @@ class Run:
 
     def _logged(self) -> list[list[Any]]:
         """The log's rows up to the checkpoint: later steps will be taken again."""
-        lines = self._log.read_text().splitlines() if self._log.exists() else []
+        lines = self._log.read_text(encoding="utf-8").splitlines() if self._log.exists() else []
         return [row for row in csv.reader(lines) if row and row[0].isdigit() and int(row[0]) <= self.step]
 
     def record(self, step: int, loss: float, lr: float, seconds: float, *more: float) -> None:

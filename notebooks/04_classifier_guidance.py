@@ -239,7 +239,7 @@ assert variances["Algorithm 2, w = 3"] < 0.01 * variances["p(x) p(y = 1|x)³"]
 # `python benchmarks/classifier_guidance_algorithms.py` (5,000 points, three seeds): the error at $w = 1$ against the number of steps.
 
 # %%
-recorded = json.loads(Path("../benchmarks/results/classifier_guidance_algorithms.json").read_text())
+recorded = json.loads(Path("../benchmarks/results/classifier_guidance_algorithms.json").read_text(encoding="utf-8"))
 figure, ax = plt.subplots(figsize=(5.6, 3.2))
 for name in ("Algorithm 1", "Algorithm 1, large variance", "Algorithm 2"):
     rows = [r for r in recorded["rows"] if r["method"] == name and r["w"] == 1.0 and r["y"] == 1]
@@ -537,10 +537,10 @@ def plot_curve(ax: plt.Axes, guide: str, key: str, style: str, who: str = "") ->
 
 
 # %%
-rows = json.loads(Path("../benchmarks/results/fashion_classifier_guidance.json").read_text())["rows"]
+rows = json.loads(Path("../benchmarks/results/fashion_classifier_guidance.json").read_text(encoding="utf-8"))["rows"]
 per_seed = [r["seed"] for r in rows]  # an interrupted benchmark leaves a seed unfinished: leave that one out
 rows = [r for r in rows if per_seed.count(r["seed"]) == max(map(per_seed.count, per_seed))]
-real = json.loads(Path("../benchmarks/results/fashion_cfg.json").read_text())["real"]
+real = json.loads(Path("../benchmarks/results/fashion_cfg.json").read_text(encoding="utf-8"))["real"]
 figure, axes = show.panels(1, 3, size=(3.5, 3.0))
 for guide_name in ("noisy", "clean"):
     plot_curve(axes[0], guide_name, "accuracy", "-", ", says the judge")

@@ -418,7 +418,7 @@ from pathlib import Path
 
 from minidiff.course.build import find_root
 
-record = json.loads((find_root(Path.cwd()) / "benchmarks" / "results" / "fashion_cfg.json").read_text())
+record = json.loads((find_root(Path.cwd()) / "benchmarks" / "results" / "fashion_cfg.json").read_text(encoding="utf-8"))
 whole = [row for row in record["rows"] if (row["low"], row["high"]) == (0.0, 1.0)]
 figure, axes = show.panels(1, 5, size=(2.2, 2.4))
 for ax, name in zip(axes, ("accuracy", "diversity", "recall", "white", "out_of_range")):

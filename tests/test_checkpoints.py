@@ -110,8 +110,10 @@ def test_a_write_that_stops_leaves_the_old_file(tmp_path, monkeypatch, share):
 
 
 def test_new_folders_are_made(tmp_path):
-    write_whole(tmp_path / "a" / "b" / "x.txt", lambda temporary: (temporary.write_text("whole"), None)[1])
-    assert (tmp_path / "a" / "b" / "x.txt").read_text() == "whole"
+    write_whole(
+        tmp_path / "a" / "b" / "x.txt", lambda temporary: (temporary.write_text("whole", encoding="utf-8"), None)[1]
+    )
+    assert (tmp_path / "a" / "b" / "x.txt").read_text(encoding="utf-8") == "whole"
 
 
 class TestUninterrupted:
@@ -166,7 +168,7 @@ class TestUninterrupted:
             "with uninterrupted(): signal.raise_signal(signal.SIGINT); print('finished', flush=True)\n"
             "print('went on')"
         )
-        ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300)
+        ended = subprocess.run([sys.executable, "-c", code], capture_output=True, encoding="utf-8", timeout=300)
         assert ended.returncode == -signal.SIGINT, ended.stderr
         assert ended.stdout.split() == ["finished"]
 
@@ -195,7 +197,7 @@ def take(run: Run, step: int) -> None:
 
 
 def log(folder) -> list[str]:
-    return [line.split(",")[0] for line in (folder / "log.csv").read_text().splitlines()]
+    return [line.split(",")[0] for line in (folder / "log.csv").read_text(encoding="utf-8").splitlines()]
 
 
 class TestRun:
@@ -267,19 +269,21 @@ class TestRun:
 
     def test_log_rows_beyond_the_checkpoint_are_taken_again(self, tmp_path):
         """Killed between the log and the checkpoint: the log is ahead, even before the first checkpoint."""
-        (tmp_path / "log.csv").write_text("step,loss,lr,seconds\n1,9,9,9\n2,9,9,9\n3,9,9,9\n")
+        (tmp_path / "log.csv").write_text("step,loss,lr,seconds\n1,9,9,9\n2,9,9,9\n3,9,9,9\n", encoding="utf-8")
         first = run(tmp_path)
         assert first.resume() == (0, 0.0)
         take(first, 1)
         first.save()
         assert log(tmp_path) == ["step", "1"]
-        (tmp_path / "log.csv").write_text((tmp_path / "log.csv").read_text() + "2,9,9,9\n3,9")
+        (tmp_path / "log.csv").write_text(
+            (tmp_path / "log.csv").read_text(encoding="utf-8") + "2,9,9,9\n3,9", encoding="utf-8"
+        )
         second = run(tmp_path)
         assert second.resume()[0] == 1
         take(second, 2)
         second.save()
         assert log(tmp_path) == ["step", "1", "2"]
-        assert (tmp_path / "log.csv").read_text().splitlines()[2].startswith("2,0.5,")
+        assert (tmp_path / "log.csv").read_text(encoding="utf-8").splitlines()[2].startswith("2,0.5,")
 
     def test_an_older_state_never_replaces_a_newer_one(self, tmp_path):
         old, new = run(tmp_path), run(tmp_path)

@@ -127,7 +127,7 @@ def assert_same_end(build, folder: Path) -> None:
     for prefix, wanted in (("model.", model), ("ema.", average)):
         for name, value in wanted.items():
             assert torch.equal(tensors[prefix + name], value), prefix + name
-    with (folder / "log.csv").open(newline="") as file:
+    with (folder / "log.csv").open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     assert [int(row["step"]) for row in rows] == list(range(1, STEPS + 1))
     assert [float(row["loss"]) for row in rows] == list(losses)
@@ -436,7 +436,7 @@ def stop_in_the_middle_of_writing(folder, build, at):
     """
     call = f"die_writing({str(folder)!r}, {build.__name__!r}, {at % 3 + 1}, {torch.get_num_threads()})"
     code = f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r}); import test_training as m; m.{call}"
-    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300)
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, encoding="utf-8", timeout=300)
     assert ended.returncode == -signal.SIGKILL, ended.stderr
 
 
@@ -611,7 +611,7 @@ for p in run(storm(), Path({folder!r}), every=2):
 def start(folder: Path) -> subprocess.Popen:
     program = PROGRAM.format(tests=str(Path(__file__).parent), folder=str(folder))
     environment = {**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads())}  # the last bits depend on it
-    return subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True, env=environment)
+    return subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, encoding="utf-8", env=environment)
 
 
 @pytest.mark.slow

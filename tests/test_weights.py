@@ -130,7 +130,7 @@ def test_a_write_that_fails_leaves_what_was_there(shipped, monkeypatch):
 
 def test_curve_keeps_the_mean_loss(tmp_path):
     rows = [f"{i},{loss},0.1,{i}" for i, loss in enumerate(range(1000, 0, -1), start=1)]
-    (tmp_path / "log.csv").write_text("\n".join(["step,loss,lr,seconds", *rows]) + "\n")
+    (tmp_path / "log.csv").write_text("\n".join(["step,loss,lr,seconds", *rows]) + "\n", encoding="utf-8")
     save_curve("line", tmp_path / "log.csv", tmp_path, rows=100)
     steps, losses = curve("line", tmp_path)
     assert steps == list(range(10, 1001, 10))

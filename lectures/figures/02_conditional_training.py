@@ -69,7 +69,7 @@ def weights(ax: Axes) -> None:
 
 
 def learned(ax: Axes) -> None:
-    found = json.loads(RESULTS.read_text())
+    found = json.loads(RESULTS.read_text(encoding="utf-8"))
     for name, colour in COLOURS.items():
         runs = [v["bins"] for k, v in found.items() if k.startswith(f"points/{name} on Cosine")]
         ax.semilogy(

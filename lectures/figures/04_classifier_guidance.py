@@ -19,6 +19,7 @@ from PIL import Image, ImageChops
 from torch import Generator, Tensor
 
 from minidiff import show, times
+from minidiff.console import any_sign
 from minidiff.data.mixtures import decoys, three_modes
 from minidiff.data.real import FASHION_NAMES
 from minidiff.guidance import bind, classifier
@@ -202,10 +203,10 @@ def clothes() -> None:
 
 
 def price() -> None:
-    rows = json.loads((RECORDED / "fashion_classifier_guidance.json").read_text())["rows"]
+    rows = json.loads((RECORDED / "fashion_classifier_guidance.json").read_text(encoding="utf-8"))["rows"]
     per_seed = [r["seed"] for r in rows]  # a benchmark that was interrupted leaves a seed unfinished: leave it out
     rows = [r for r in rows if per_seed.count(r["seed"]) == max(map(per_seed.count, per_seed))]
-    real = json.loads((RECORDED / "fashion_cfg.json").read_text())["real"]
+    real = json.loads((RECORDED / "fashion_cfg.json").read_text(encoding="utf-8"))["real"]
     figure, axes = show.panels(1, 3, size=(3.3, 2.9))
     for guide, name in (("noisy", "noise-aware"), ("clean", "clean only")):
         chosen = [r for r in rows if not r["labelled"] and (r["guide"] == guide or r["w"] == 0)]
@@ -249,4 +250,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    any_sign()
     main()

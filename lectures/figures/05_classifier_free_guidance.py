@@ -104,7 +104,7 @@ def clothes() -> None:
 
 
 def price() -> None:
-    record = json.loads(RECORD.read_text())
+    record = json.loads(RECORD.read_text(encoding="utf-8"))
     whole = [row for row in record["rows"] if (row["low"], row["high"]) == (0.0, 1.0)]
     names = {
         "accuracy": "accuracy", "diversity": "diversity per class", "recall": "neighbour recall",

@@ -23,7 +23,7 @@ _WRITE = {"heading": "## Exercise {}", "answer": '# %% answer="{}"'}
 
 
 class MasterError(ValueError):
-    """Masters that cannot be built: each file with every problem found in it."""
+    """Scripts that cannot be built: each file with every problem found in it."""
 
     def __init__(self, problems: dict[Path, list[str]]):
         super().__init__(
@@ -59,7 +59,11 @@ def _parse(path: Path) -> Notebook:
         import jupytext
     except ImportError as error:
         raise ValueError('building notebooks needs jupytext and nbgrader: pip install -e ".[dev]"') from error
-    notebook = jupytext.reads(path.read_text(encoding="utf-8"), fmt="py:percent")
+    try:
+        # A byte-order mark, which editors on Windows write, would make the first cell code: "utf-8-sig" leaves it out.
+        notebook = jupytext.reads(path.read_text(encoding="utf-8-sig"), fmt="py:percent")
+    except UnicodeDecodeError as error:
+        raise MasterError({path: [f"it is not UTF-8 ({error})"]}) from error
     notebook.metadata = {"kernelspec": dict(_KERNEL), "language_info": {"name": "python"}}
     notebook.nbformat, notebook.nbformat_minor = 4, 5
     for cell in notebook.cells:

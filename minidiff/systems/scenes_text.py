@@ -76,10 +76,10 @@ def null(length: int) -> dict[str, Tensor]:
     return {"tokens": tokenizer(length).encode([""])[0]}
 
 
-def pictures_of(model: Denoiser, length: int) -> Generate:
-    """`generate(texts, w, seeds)` in 50 ancestral steps: their fresh noise repairs what was drawn wrongly before."""
+def pictures_of(model: Denoiser, length: int, steps: int = 50) -> Generate:
+    """`generate(texts, w, seeds)` in ancestral steps: their fresh noise repairs what was drawn wrongly before."""
     read = lambda texts: {"tokens": tokenizer(length).encode(texts)}
-    return generator(model, read, null(length), (3, 16, 16))
+    return generator(model, read, null(length), (3, 16, 16), steps=steps)
 
 
 def _scores(world: World, length: int, n: int = 300) -> Callable[[Denoiser], dict[str, float]]:

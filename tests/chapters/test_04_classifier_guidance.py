@@ -139,7 +139,7 @@ def test_on_clothes_the_independent_judge_agrees_with_the_noise_aware_guide_only
 
 
 def test_the_recorded_curve_belongs_to_the_shipped_weights(root):
-    recorded = json.loads((root / "benchmarks/results/fashion_classifier_guidance.json").read_text())
+    recorded = json.loads((root / "benchmarks/results/fashion_classifier_guidance.json").read_text(encoding="utf-8"))
     assert all(record(name)["sha256"] == value for name, value in recorded["weights"].items())
     for seed in {row["seed"] for row in recorded["rows"]}:
         rows = [r for r in recorded["rows"] if r["seed"] == seed and r["guide"] == "noisy" and not r["labelled"]]

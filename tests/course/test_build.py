@@ -1,5 +1,6 @@
 """`minidiff build`: the same bytes every time, clear words for a bad master, nothing of a solution in an exercise."""
 
+import contextlib
 import json
 import re
 import shutil
@@ -163,6 +164,60 @@ def test_stale_missing_and_orphaned_notebooks_are_named(clone):
         "exercises/98_sample.ipynb: missing",
         "notebooks/08_old.ipynb: no script makes it",
     ]
+
+
+EDITORS = {  # what editors make of the same script
+    "a byte-order mark": lambda text: b"\xef\xbb\xbf" + text.encode(),
+    "the line ends of Windows": lambda text: text.replace("\n", "\r\n").encode(),
+    "both": lambda text: b"\xef\xbb\xbf" + text.replace("\n", "\r\n").encode(),
+    "the line ends of old Macs": lambda text: text.replace("\n", "\r").encode(),
+}
+
+
+@pytest.mark.parametrize("script", ["notebooks/07_lesson.py", "solutions/98_sample.py"])
+@pytest.mark.parametrize("edited", EDITORS.values(), ids=EDITORS.keys())
+def test_the_same_script_from_another_editor_makes_the_same_notebook(clone, script, edited):
+    build(clone)
+    before = {path: path.read_bytes() for path in clone.rglob("*.ipynb")}
+    text = (clone / script).read_text(encoding="utf-8")
+    (clone / script).write_bytes(edited(text))
+    assert build(clone) == []
+    (clone / script).write_bytes(edited(text.replace("x", "y")))  # the control: another script
+    with contextlib.suppress(MasterError):  # a master's function no longer has the argument x
+        assert build(clone)
+        assert {path: path.read_bytes() for path in clone.rglob("*.ipynb")} != before
+
+
+def test_a_script_that_is_not_utf8_is_named_with_the_others(clone):
+    (clone / "notebooks" / "07_lesson.py").write_bytes("# %% [markdown]\n# é\n".encode("cp1252"))
+    (clone / "solutions" / "98_sample.py").write_bytes("# %%\n".encode("utf-16"))
+    with pytest.raises(MasterError) as caught:
+        build(clone)
+    assert [path.name for path in caught.value.problems] == ["07_lesson.py", "98_sample.py"]
+    assert str(caught.value).count("it is not UTF-8 ('utf-8' codec can't decode byte") == 2
+
+
+def test_notebooks_with_the_line_ends_of_windows_are_up_to_date(clone):
+    build(clone)
+    lesson = clone / "notebooks" / "07_lesson.ipynb"
+    lesson.write_bytes(lesson.read_bytes().replace(b"\n", b"\r\n"))
+    assert stale(clone) == []
+    lesson.write_bytes(lesson.read_bytes().replace(b"\r\n", b"\r\n "))  # the control
+    assert stale(clone) == ["notebooks/07_lesson.ipynb: out of date"]
+
+
+@pytest.mark.parametrize("arguments", [[], ["--check"], ["07_lesson"]], ids=" ".join)
+def test_a_root_that_is_no_clone_is_refused(tmp_path, capsys, arguments):
+    (tmp_path / "pyproject.toml").touch()
+    (tmp_path / "notebooks").mkdir()
+    for root in (tmp_path / "nonexistent", tmp_path, tmp_path / "pyproject.toml"):
+        assert main(["build", *arguments, "--root", str(root)]) == 2
+        assert f"root: got {root}, expected a clone of the course" in capsys.readouterr().err
+
+
+def test_no_names_are_not_all_names(clone):
+    assert plan(clone, []) == {}
+    assert len(plan(clone)) == 3
 
 
 ENDING = "assert checked_double(2, 1) == 4\n"

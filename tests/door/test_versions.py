@@ -14,13 +14,13 @@ CONDA_NAMES = {"pytorch": "torch"}  # conda-forge's name: PyPI's name
 
 @pytest.fixture(scope="module")
 def project(root: Path) -> dict:
-    return tomllib.loads((root / "pyproject.toml").read_text())["project"]
+    return tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 
 
 @pytest.fixture(scope="module")
 def pins(root: Path) -> dict[str, str]:
     pinned = {}
-    for line in (root / "constraints.txt").read_text().splitlines():
+    for line in (root / "constraints.txt").read_text(encoding="utf-8").splitlines():
         line = line.partition("#")[0].strip()
         if not line:
             continue
@@ -39,7 +39,7 @@ def requirements(project: dict, extra: str | None = None) -> dict[str, Requireme
 
 
 def test_environment_yml_has_the_names_and_ranges_of_pyproject(root, project):
-    written = yaml.safe_load((root / "environment.yml").read_text())["dependencies"]
+    written = yaml.safe_load((root / "environment.yml").read_text(encoding="utf-8"))["dependencies"]
     (pip,) = [entry["pip"] for entry in written if isinstance(entry, dict)]
     conda = [Requirement(entry) for entry in written if isinstance(entry, str) and entry != "pip"]
     ranges = {canonicalize_name(CONDA_NAMES.get(r.name, r.name)): r.specifier for r in conda}

@@ -162,7 +162,7 @@ def build_class(places: Places, books: dict[str, dict[str, str]], forgeries: lis
         (folder / name).mkdir()
         (folder / name / f"{CHAPTER}.ipynb").write_bytes(as_bytes(solved()))
     for module in ("torch", "minidiff", "numpy", "conftest", "sitecustomize"):
-        (folder / "shadow" / f"{module}.py").write_text("raise SystemExit('shadowed')")
+        (folder / "shadow" / f"{module}.py").write_text("raise SystemExit('shadowed')", encoding="utf-8")
     (folder / "table.ipynb").write_bytes(as_bytes(solved({"01-posterior-score": memorised()})))
     (folder / "link.ipynb").symlink_to(folder / "honest-1.ipynb")
     (folder / "folder-link").symlink_to("/etc", target_is_directory=True)
@@ -189,8 +189,8 @@ def graded(request, tmp_path_factory) -> Graded:
     canaries = {name: f"CANARY-{name}-{secrets.token_hex(12)}" for name in ("secret", "student", "sentinel", "process")}
     places = Places(folder, canaries)
     places.out.mkdir()
-    (places.out / "secret.txt").write_text(canaries["secret"])
-    places.sentinel.write_text(canaries["sentinel"])
+    (places.out / "secret.txt").write_text(canaries["secret"], encoding="utf-8")
+    places.sentinel.write_text(canaries["sentinel"], encoding="utf-8")
     attacks = asked_about(request.session, test_no_attack_earns_a_mark)
     forgeries = asked_about(request.session, test_altered_notebooks_earn_what_the_answers_deserve)
     seen = Graded(places, *arranged([*dict.fromkeys([*attacks, SEEDS])]))
@@ -483,7 +483,7 @@ def test_no_canary_is_in_the_results(graded, run):
     shadow = Path("/etc/shadow")
     texts = [*graded.places.canaries.values()]
     if os.access(shadow, os.R_OK):
-        texts.append(shadow.read_text().splitlines()[0])
+        texts.append(shadow.read_text(encoding="utf-8").splitlines()[0])
     written = [p for p in graded.places.out.rglob("*") if p.is_file() and p.name != "secret.txt"]
     assert len(written) > 3 * len(graded.books)
     found = [(path.name, text) for path in written for text in texts if text.encode() in path.read_bytes()]
@@ -792,7 +792,7 @@ def test_a_naive_grader_is_fooled(name, how):
         [sys.executable, "-c", _NAIVE],
         input=json.dumps([ATTACKS[name].source, how]),
         capture_output=True,
-        text=True,
+        encoding="utf-8",
         timeout=60,
     )
     assert ran.stdout == "forged\n", ran.stderr[-500:]
@@ -825,10 +825,10 @@ def test_as_another_user(tmp_path):
     argv += [sandbox._DROP, sys.executable, "-m", "minidiff.cli", "grade", "/scratch/class", "-o", "/scratch/out"]
     argv += ["--root", str(ROOT), "--assignment", CHAPTER, "--timeout", "5", "--memory", "1", "--jobs", "2"]
     env = {"PATH": "/usr/bin:/bin", "HOME": "/scratch", "TMPDIR": "/scratch", "LANG": "C.UTF-8", "OMP_NUM_THREADS": "1"}
-    ran = subprocess.run(argv, env=env, capture_output=True, text=True, timeout=150)
+    ran = subprocess.run(argv, env=env, capture_output=True, encoding="utf-8", timeout=150)
     assert ran.returncode == 0, ran.stdout[-2000:] + ran.stderr[-2000:]
     assert "sandbox: bubblewrap" in ran.stdout
-    results = {p.stem: json.loads(p.read_text()) for p in (home / "out" / "results").glob("*.json")}
+    results = {p.stem: json.loads(p.read_text(encoding="utf-8")) for p in (home / "out" / "results").glob("*.json")}
     states = {name: {i["id"]: i["state"] for i in result["items"]} for name, result in results.items()}
     assert {result["sandbox"] for result in results.values()} == {"bubblewrap"}
     assert set(states["honest"].values()) == {"pass"}
