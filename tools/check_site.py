@@ -27,8 +27,10 @@ MATHEMATICS = r"""async () => {
     await window.MathJax?.startup?.promise;
     const short = node => node.textContent.trim().replace(/\s+/g, ' ').slice(0, 60);
     const wrong = formulas.filter(f => !f.querySelector('mjx-container')).map(f => 'formula not set: ' + short(f));
-    for (const error of document.querySelectorAll('mjx-merror, [data-mml-node="merror"]'))
-        wrong.push('error of MathJax: ' + (error.getAttribute('title') ?? short(error)));
+    // An unknown macro is no error for MathJax: it is printed, in red.
+    const red = '[data-mml-node="mtext"][fill="red"]';
+    for (const error of document.querySelectorAll(`mjx-merror, [data-mml-node="merror"], ${red}`))
+        wrong.push('error of MathJax in: ' + short(error.closest('.math') ?? error));
     const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
     while (walker.nextNode()) {
         const node = walker.currentNode;

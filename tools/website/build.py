@@ -41,6 +41,9 @@ def sphinx(work: Path) -> int:
 
 def main() -> int:
     args, started = arguments(), time.monotonic()
+    if args.out.exists() and not (args.out / "searchindex.js").exists():
+        print(f"{args.out} is there and is no website: not overwritten", file=sys.stderr)
+        return 2
     stage = Stage(ROOT, args.work / "source", args.repository, None if args.quick else args.work / "executed")
     if stage.everything():  # a page less: its HTML would stay
         shutil.rmtree(args.work / "html", ignore_errors=True)

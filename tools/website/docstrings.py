@@ -7,8 +7,9 @@ paragraph in which no character means anything but itself.
 import ast
 import inspect
 import re
-import textwrap
+from functools import lru_cache
 from itertools import groupby
+from pathlib import Path
 
 COLUMNS = re.compile(r"\S {2,}\S")
 LAYOUT = ".. code-block:: text"
@@ -54,13 +55,17 @@ def escaped(text: str) -> str:
 
 def signature(function: object) -> tuple[str, str] | None:
     """(arguments, result) as they stand in the source, where `Denoise` is not spelled out; None if there is none."""
-    try:
-        node = ast.parse(textwrap.dedent(inspect.getsource(inspect.unwrap(function)))).body[0]  # type: ignore[arg-type]
-    except (OSError, TypeError, SyntaxError):
+    code = getattr(inspect.unwrap(function), "__code__", None) if callable(function) else None
+    node = functions(code.co_filename).get(code.co_firstlineno) if code and Path(code.co_filename).exists() else None
+    if node is None:
         return None
-    if not isinstance(node, ast.FunctionDef):
-        return None
-    positional = node.args.posonlyargs or node.args.args
-    if positional and positional[0].arg in ("self", "cls"):
-        del positional[0]
-    return f"({ast.unparse(node.args)})", ast.unparse(node.returns) if node.returns else ""
+    arguments = ast.unparse(node.args)
+    arguments = re.sub(r"^(self|cls)(, |$)", "", arguments)
+    return f"({arguments})", ast.unparse(node.returns) if node.returns else ""
+
+
+@lru_cache
+def functions(file: str) -> dict[int, ast.FunctionDef]:
+    """{first line, decorators included: function} of a file."""
+    nodes = [node for node in ast.walk(ast.parse(Path(file).read_bytes())) if isinstance(node, ast.FunctionDef)]
+    return {min([node.lineno, *(d.lineno for d in node.decorator_list)]): node for node in nodes}
