@@ -1,7 +1,8 @@
 """`python tools/check_site.py SITE`: loads every page of a built website in a browser, and says what is wrong.
 
 Wrong are: a request to another host; an error in the console; mathematics that was not set (a formula without its
-picture, an error of MathJax, TeX left in the text); a link to a page, file or place on a page that is not there.
+picture, an error of MathJax, TeX left in the text); a folded part without a title or without content; a link to a page,
+file or place on a page that is not there.
 Without Chromium only links are looked at; where CI is set, that counts as wrong.
 """
 
@@ -20,8 +21,8 @@ from urllib.parse import unquote, urlsplit
 FLAGS = ["--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking", "--disable-sync"]
 MINUTE = 60_000  # in Playwright's milliseconds
 
-# In the page: what is wrong with its mathematics. Code may contain any sign.
-MATHEMATICS = r"""async () => {
+# In the page: what is wrong with its mathematics and its folded parts. Code may contain any sign.
+SHOWN = r"""async () => {
     const formulas = Array.from(document.querySelectorAll('.math'));
     if (formulas.length && !window.MathJax?.startup) return ['MathJax did not load'];
     await window.MathJax?.startup?.promise;
@@ -37,6 +38,11 @@ MATHEMATICS = r"""async () => {
         if (node.parentElement.closest('pre, code, script, style, mjx-container, svg, title')) continue;
         if (/\$\$|\\\(|\\\[|\\[a-z]{3,}|\$[^$\s](?:[^$]*[^$\s])?\$/.test(node.textContent))
             wrong.push('TeX left in the text: ' + short(node));
+    }
+    for (const fold of document.querySelectorAll('details')) {
+        const title = fold.querySelector(':scope > summary');
+        if (!title?.textContent.trim() || fold.textContent.trim() === title.textContent.trim())
+            wrong.push('a folded part without a title or content: ' + short(fold.previousElementSibling ?? fold));
     }
     return wrong;
 }"""
@@ -121,7 +127,7 @@ def wrong_pages(site: Path, chromium: str) -> list[str]:
         for file in sorted(site.rglob("*.html")):
             here = str(file.relative_to(site))
             page.goto(f"{home}/{here}", wait_until="load", timeout=2 * MINUTE)
-            found += [f"{here}: {wrong}" for wrong in page.evaluate(MATHEMATICS)]
+            found += [f"{here}: {wrong}" for wrong in page.evaluate(SHOWN)]
         browser.close()
     return found
 

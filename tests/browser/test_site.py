@@ -31,6 +31,8 @@ WRONG = {
     (MATHJAX, "<p class='math'>\\(\\nosuch{x}\\)</p>"): "error of MathJax in",
     (MATHJAX, "<p class='math'>\\(x^2^3\\)</p>"): "error of MathJax in",
     (MATHJAX, "<p class='math'>\\(\\frac{x\\)</p>"): "formula not set",
+    ("", "<details><summary>Answer</summary></details>"): "a folded part without",
+    ("", "<details><summary></summary>forty</details>"): "a folded part without",
     ("", "<p>The score $\\nabla p$ is</p>"): "TeX left in the text",
 }
 

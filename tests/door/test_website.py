@@ -3,6 +3,7 @@
 import ast
 import importlib
 import inspect
+import re
 from pathlib import Path
 
 import nbformat
@@ -37,12 +38,12 @@ def test_signs_mean_themselves(text):
 
 
 def test_names_become_code_and_papers_links():
-    (paragraph,) = publish_doctree(prose("`w`s and `x_t` (arXiv 2207.12598)")).children
+    (paragraph,) = publish_doctree(prose("`w`s and `x_t`: it *is* 2*x*y (arXiv 2207.12598)")).children
+    inside = {node.tagname: node for node in paragraph.findall()}
     assert [node.astext() for node in paragraph.findall() if node.tagname == "literal"] == ["w", "x_t"]
-    assert [node["refuri"] for node in paragraph.findall() if node.tagname == "reference"] == [
-        "https://arxiv.org/abs/2207.12598"
-    ]
-    assert paragraph.astext() == "ws and x_t (arXiv 2207.12598)"
+    assert inside["emphasis"].astext() == "is"
+    assert inside["reference"]["refuri"] == "https://arxiv.org/abs/2207.12598"
+    assert paragraph.astext() == "ws and x_t: it is 2*x*y (arXiv 2207.12598)"
 
 
 def test_columns_keep_their_layout_and_sentences_flow():
@@ -65,7 +66,8 @@ def test_every_docstring_of_the_library_reads_as_it_is_written(root):
     assert len(files) > 50
     assert len(texts) > 300
     for text in texts:
-        assert rendered(text.splitlines()).replace("`", "") == " ".join(text.replace("`", "").split())
+        shown, written = rendered(text.splitlines()), " ".join(text.split())
+        assert re.sub(r"[`*]", "", shown) == re.sub(r"[`*]", "", written)
 
 
 def test_signatures_are_those_of_the_source():
@@ -96,12 +98,21 @@ PAGES = {
         ("lectures/01_a.md", "[t](../tests/t.py) there", "t there"),
         ("lectures/01_a.md", "[o](https://a.org/b.md), [h](#here)", "[o](https://a.org/b.md), [h](#here)"),
         ("lectures/01_a.md", "(arXiv 2207.12598)", "([arXiv 2207.12598](https://arxiv.org/abs/2207.12598))"),
+        ("lectures/01_a.md", "1501.00001, not 2.71828", "[1501.00001](https://arxiv.org/abs/1501.00001), not 2.71828"),
         ("lectures/01_a.md", "`[t](../t.py)` and $[t](t)$", "`[t](../t.py)` and $[t](t)$"),
         ("lectures/01_a.md", "```\n[t](../t.py)\n```\n[t](../t.py)", "```\n[t](../t.py)\n```\nt"),
     ],
 )
 def test_links_lead_to_pages_of_the_site(path, text, expected):
     assert Links(PAGES).rewritten(text, path) == expected
+
+
+def test_markdown_in_a_summary_is_read_and_stays_in_its_list():
+    text = "1. Why?\n\n   <details><summary>At $t$</summary>\n\n   So.\n\n   </details>"
+    expected = text.replace("<summary>At $t$<", "<summary>\n\n   At $t$\n\n   <")
+    assert Links(PAGES).rewritten(text, "lectures/01_a.md") == expected
+    plain = text.replace("At $t$", "Answer")
+    assert Links(PAGES).rewritten(plain, "lectures/01_a.md") == plain
 
 
 def test_what_has_no_page_is_linked_in_the_repository_if_that_is_known():

@@ -12,6 +12,7 @@ from itertools import groupby
 from pathlib import Path
 
 COLUMNS = re.compile(r"\S {2,}\S")
+EMPHASIS = re.compile(r"(?<![\w*])\\\*(\w[^*]*?\w|\w)\\\*(?![\w*])")
 LAYOUT = ".. code-block:: text"
 PAPER = re.compile(r"arXiv (\d{4}\.\d{4,5})")
 
@@ -42,7 +43,7 @@ def chunks(block: list[str]) -> list[tuple[bool, list[str]]]:
 
 
 def prose(text: str) -> str:
-    """One paragraph; `name` becomes code, "arXiv 2207.12598" a link."""
+    """One paragraph; `name` becomes code, *word* emphasis, "arXiv 2207.12598" a link."""
     pieces = re.split(r"`([^`]+)`", text)
     # "\\ " is a space that is not printed: it lets code stand beside a letter, and a paragraph begin with a sign.
     return "\\ " + "".join(f"\\ ``{p.strip()}``\\ " if i % 2 else escaped(p) for i, p in enumerate(pieces))
@@ -50,6 +51,7 @@ def prose(text: str) -> str:
 
 def escaped(text: str) -> str:
     text = re.sub(r"([\\*`|_:])", r"\\\1", text)
+    text = EMPHASIS.sub(r"\\ *\1*\\ ", text)
     return PAPER.sub(r"`arXiv \1 <https://arxiv.org/abs/\1>`__", text)
 
 

@@ -13,9 +13,18 @@ PIECES = re.compile(
     r"(?P<kept>^ *(?P<fence>```+|~~~+).*?^ *(?P=fence)|(?P<ticks>`+)[^`]+?(?P=ticks)(?!`)"  # code
     r"|\$\$.*?\$\$|\$(?:[^$\n]|\n(?!\s*\n))+\$)"  # mathematics
     r"|(?P<image>!?)\[(?P<text>(?:[^\[\]]|\[[^\]]*\])*)\]\((?P<address>[^)\s]+)(?P<title>[^)]*)\)"
-    r"|arXiv (?P<paper>\d{4}\.\d{4,5})",
+    # "arXiv 2207.12598", and what follows it in "arXiv 2302.11552 and 2408.09000": year, month, five digits
+    r"|arXiv (?P<paper>\d{4}\.\d{4,5})|(?<![\w./])(?P<another>\d\d(?:0\d|1[0-2])\.\d{5})(?!\d|\.\d)",
     re.MULTILINE | re.DOTALL,
 )
+SUMMARY = re.compile(
+    r"^(?P<indent> *)(?P<tag>.*?)<summary>(?P<text>.*?[$`*\[].*?)</summary>(?P<rest>.*)$", re.MULTILINE
+)
+
+
+def summaries_read(text: str) -> str:
+    """Markdown is not read where it shares a line with a tag: a <summary> that has some gets lines of its own."""
+    return SUMMARY.sub(r"\g<indent>\g<tag><summary>\n\n\g<indent>\g<text>\n\n\g<indent></summary>\g<rest>", text)
 
 
 @dataclass(frozen=True)
@@ -32,8 +41,8 @@ class Links:
         def replace(found: re.Match[str]) -> str:
             if found["kept"]:
                 return found[0]
-            if found["paper"]:
-                return f"[{found[0]}](https://arxiv.org/abs/{found['paper']})"
+            if paper := found["paper"] or found["another"]:
+                return f"[{found[0]}](https://arxiv.org/abs/{paper})"
             if re.match(r"[a-z]+:|#", found["address"]):
                 return found[0]
             target, hash_, anchor = found["address"].partition("#")
@@ -45,4 +54,4 @@ class Links:
                 return f"[{found['text']}](https://github.com/{self.repository}/blob/main/{target}{hash_}{anchor})"
             return found["text"]
 
-        return PIECES.sub(replace, text)
+        return summaries_read(PIECES.sub(replace, text))

@@ -6,7 +6,6 @@ api/                               a page per module
 downloads/                         the notebooks as they are, for the badges
 """
 
-import re
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
@@ -83,8 +82,6 @@ class Stage:
 
     def text(self, path: str) -> str:
         text = self.links.rewritten((self.root / path).read_text(encoding="utf-8"), path)
-        # Where a tag and text share a line, Markdown in that text is not read.
-        text = re.sub(r"<summary>(.+?)</summary>", r"<summary>\n\n\1\n\n</summary>\n", text)
         name = Path(path).stem
         return text + (chapters.below(name) if f"notebooks/{name}.ipynb" in self.links.pages else "")
 
