@@ -45,8 +45,8 @@ def folder(name: str, file: Path) -> str:
 
 
 def page(name: str, file: Path) -> str:
-    # A package's page repeats what its modules define: that is not indexed twice.
-    options = "   :no-index:\n" if file.name == "__init__.py" else ""
+    # A name has one place in the index: with the module that defines it, not where it can be imported from, too.
+    options = "   :no-index:\n" if file.name == "__init__.py" else "   :ignore-module-all:\n"
     return PAGE.format(title=name, line="=" * len(name), options=options)
 
 
