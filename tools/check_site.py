@@ -19,7 +19,7 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 FLAGS = ["--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking", "--disable-sync"]
-MINUTE = 60_000  # in Playwright's milliseconds
+PATIENCE = 600_000  # milliseconds for a page, on a machine that has much else to do
 
 # In the page: what is wrong with its mathematics and its folded parts. Code may contain any sign.
 SHOWN = r"""async () => {
@@ -126,7 +126,7 @@ def wrong_pages(site: Path, chromium: str) -> list[str]:
         page.on("pageerror", lambda error: found.append(f"{here}: {error}"))
         for file in sorted(site.rglob("*.html")):
             here = str(file.relative_to(site))
-            page.goto(f"{home}/{here}", wait_until="load", timeout=2 * MINUTE)
+            page.goto(f"{home}/{here}", wait_until="load", timeout=PATIENCE)
             found += [f"{here}: {wrong}" for wrong in page.evaluate(SHOWN)]
         browser.close()
     return found

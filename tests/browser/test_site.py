@@ -81,7 +81,7 @@ def test_the_search_finds_a_lecture(chromium, site):
         browser = playwright.chromium.launch(executable_path=chromium, headless=True, args=check_site.FLAGS)
         page = browser.new_page()
         page.goto(f"{home}/search.html?q=Tweedie")
-        page.wait_for_selector("#search-results li a", timeout=check_site.MINUTE)
+        page.wait_for_selector("#search-results li a", timeout=check_site.PATIENCE)
         found = page.locator("#search-results li a").evaluate_all("links => links.map(link => link.pathname)")
         browser.close()
     assert any(path.startswith("/lectures/") for path in found), found
