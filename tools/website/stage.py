@@ -6,7 +6,7 @@ api/                               a page per module
 downloads/                         the notebooks as they are, for the badges
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 import nbformat
@@ -43,13 +43,11 @@ class Stage:
     out: Path
     repository: str = ""
     kept: Path | None = None
-    written: set[Path] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         self.links = Links(pages(self.root), self.repository)
 
-    def everything(self) -> bool:
-        """Writes it all; True if a page of an earlier call is gone."""
+    def everything(self) -> None:
         for path, place in self.links.pages.items():
             if path == "README.md":
                 self.write(place, self.index())
@@ -62,18 +60,11 @@ class Stage:
                 self.write(place, (self.root / path).read_bytes())
         for place, text in api.pages(self.root, prose).items():
             self.write(place, text)
-        gone = {file for file in self.out.rglob("*") if file.is_file()} - self.written
-        for file in gone:
-            file.unlink()
-        return bool(gone)
 
     def write(self, place: str, content: str | bytes) -> None:
-        """Only if it differs: Sphinx reads again what is newer."""
-        file, content = self.out / place, content.encode() if isinstance(content, str) else content
-        self.written.add(file)
-        if not file.exists() or file.read_bytes() != content:
-            file.parent.mkdir(parents=True, exist_ok=True)
-            file.write_bytes(content)
+        file = self.out / place
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(content.encode() if isinstance(content, str) else content)
 
     def index(self) -> str:
         text = Path(__file__).with_name("index.md").read_text(encoding="utf-8")
