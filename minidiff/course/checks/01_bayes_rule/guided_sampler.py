@@ -180,8 +180,11 @@ EXERCISE = Exercise(
         "`x0 = (x + sigma_t**2 * guided) / alpha_t`, `x = alpha_s * x0 - sigma_s * sigma_t * guided`, then for each "
         "kick `h = 0.1 * sigma_s**2` and `z = torch.randn(x.shape, generator=generator, dtype=x.dtype)`.",
     ),
-    expected="W1 …",
-    trap="…",
+    expected="98.0 % ± 0.6 % of the 900 walkers end in the class asked for (5 seeds), as do 97.8 % of exact samples; "
+    "with w = 0 it is 33.8 % ± 1.3 %. W1 is 0.12 to 0.22, and 0.93 with w = 0; two exact samples of 300 are "
+    "0.18 ± 0.08 apart.",
+    trap="with the slope of the logit 96 % still end in their class, and the picture looks right. A logit of log p(x, y) "
+    "has the slope of p(x|y), so that the prior counts twice, and the clouds are too small: a spread of 0.28, not 0.35.",
     rtol=1e-4,
     atol=1e-4,
     shortcuts=("minidiff.guidance.classifier", "minidiff.samplers.sample"),
