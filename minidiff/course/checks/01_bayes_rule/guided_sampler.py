@@ -183,8 +183,8 @@ EXERCISE = Exercise(
     expected="98.0 % ± 0.6 % of the 900 walkers end in the class asked for (5 seeds), as do 97.8 % of exact samples; "
     "with w = 0 it is 33.8 % ± 1.3 %. W1 is 0.12 to 0.22, and 0.93 with w = 0; two exact samples of 300 are "
     "0.18 ± 0.08 apart.",
-    trap="with the slope of the logit 96 % still end in their class, and the picture looks right. A logit of log p(x, y) "
-    "has the slope of p(x|y), so that the prior counts twice, and the clouds are too small: a spread of 0.28, not 0.35.",
+    trap="with the slope of the logit 96 % still end in their class, and it looks right. But a logit log p(x, y) "
+    "has the slope of p(x|y), so that the prior counts twice and the clouds are too small: a spread of 0.28, not 0.35.",
     rtol=1e-4,
     atol=1e-4,
     shortcuts=("minidiff.guidance.classifier", "minidiff.samplers.sample"),
