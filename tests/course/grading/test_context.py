@@ -253,13 +253,13 @@ def test_the_parts_of_the_real_masters(name):
 
 
 def test_an_answer_of_chapter_01_takes_what_it_names():
-    source = "def langevin(score, x, step, noise):\n    return x + level(step) * expand_like(step, x)"
+    source = "def langevin(score, x, step, noise):\n    return x + level(step) * w1(step, x)"
     own = answer_parts(FIRST, {"01-langevin": source})["01-langevin"]
     assert cells_for(own, [*master_parts(FIRST), own]) == [
         "import torch",
         "from torch import Tensor",
+        "from minidiff.judges.wasserstein import w1",
         "from minidiff.schedules import Linear",
-        "from minidiff.shapes import expand_like",
         "float64, schedule = (torch.float64, Linear())",
         "def level(t: float) -> Tensor:\n    return torch.tensor(t, dtype=float64)",
         source,
