@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Generator, nn
 
-from minidiff.course.exercise import Exercise, Mistake, load_chapter
+from minidiff.course.exercise import Exercise, Mistake, load_chapter, load_experiments
 from minidiff.course.grading import notebooks
 from minidiff.course.grading.collect import Submission
 from minidiff.course.grading.mark import Marker, Rules, result_key
