@@ -40,6 +40,10 @@ exact_device = device if device.type != "mps" else torch.device("cpu")  # Apple'
 results = {}  # the closing table: what was measured, and what it is to be compared with
 
 
+def note(what: str, measured: float | Tensor, beside: str) -> None:
+    results[what] = [f"{float(measured):.3g}", beside]
+
+
 def level(t: float) -> Tensor:
     return torch.tensor(t, dtype=float64)
 
@@ -121,7 +125,7 @@ for t in map(level, (0.001, 0.01, 0.1, 0.3, 0.6, 1.0)):
     hand, wanted = guided_by_hand(x, t, 1, w=1.0), world.denoise(x, t, schedule, 1)
     moved = (prior(x, t) - wanted).abs().max()
     gaps[f"{float(t):g}"] = [(hand - at_once(x, t)).abs().max(), (hand - wanted).abs().max(), moved]
-results["guided guess at w = 1, distance from E[x0|x_t, y]"] = [max(g[1] for g in gaps.values()), "0, up to rounding"]
+note("guided guess at w = 1, distance from E[x0|x_t, y]", max(g[1] for g in gaps.values()), "0, up to rounding")
 assert max(max(g[:2]) for g in gaps.values()) < 1e-9 < min(g[2] for g in gaps.values())
 assert classifier(prior, log_py(1), schedule, w=0.0) is prior
 show.table(gaps, ["t", "by hand − library", "by hand − E[x0|x_t, y]", "control: unguided − E[x0|x_t, y]"], digits=1)
@@ -164,7 +168,7 @@ def one_step(n: int, y: int = 1) -> tuple[Tensor, Tensor, Tensor, float]:
 
 steps_shown = {n: one_step(n) for n in (10, 100)}
 figures.steps(x, steps_shown)
-results["one step of 1/100: share misplaced"] = [steps_shown[100][3], f"a step of 1/10: {steps_shown[10][3]:.2g}"]
+note("one step of 1/100: share misplaced", steps_shown[100][3], f"a step of 1/10: {steps_shown[10][3]:.2g}")
 assert steps_shown[100][3] < 0.03 < 5 * steps_shown[100][3] < steps_shown[10][3]
 
 # %% [markdown]
@@ -237,7 +241,7 @@ figures.hills(at_1, densities, "At w = 1 both algorithms come close to p(x|y) (b
 # %%
 distances = {name: [w1(points, true) for points, true in zip(classes, exact)] for name, classes in at_1.items()}
 for name, found in distances.items():
-    results[f"W1 to p(x|y = 1), {name}, w = 1"] = [found[1], f"floor {floors[1]:.2g}"]
+    note(f"W1 to p(x|y = 1), {name}, w = 1", found[1], f"floor {floors[1]:.2g}")
     assert all(distance < lowest + 0.025 for distance, lowest in zip(found, floors))
 unguided = [w1(at_1["Algorithm 1"][0], true) for true in exact]
 assert min(unguided[1:]) > 0.5  # the control: the class that was not asked for
@@ -264,7 +268,7 @@ variances = {"p(x|y = 1), exact": [0.15**2], "p(x) p(y = 1|x)³, by integration"
 variances |= {f"{name}, w = 3": [classes[1].var()] for name, classes in at_3.items()}
 variances |= {f"control: {name}, w = 1": [classes[1].var()] for name, classes in at_1.items()}
 for name in ALGORITHMS:
-    results[f"variance of the middle class, {name}, w = 3"] = [variances[f"{name}, w = 3"][0], f"power: {by_power:.3g}"]
+    note(f"variance of the middle class, {name}, w = 3", variances[f"{name}, w = 3"][0], f"power {by_power:.3g}")
 assert variances["Algorithm 1, w = 3"][0] < 0.8 * by_power
 assert variances["Algorithm 2, w = 3"][0] < 0.01 * by_power
 assert variances["control: Algorithm 2, w = 1"][0] > 0.8 * by_power
@@ -327,7 +331,7 @@ explorer = show.explore(
 # %%
 plane, straight = decoys(), Linear()
 ax = show.points(*plane.sample(1500, seeded(0)), limit=2.6, names=["class 0", "class 1", "class 2"], size=8)
-ax.set_title("Three classes, each with a decoy behind the others")
+ax.set_title("Three classes, each with a decoy")
 ax.figure.set_size_inches(4, 4)
 
 # %% [markdown]
@@ -384,8 +388,8 @@ def trained(clock, steps: int):
 
 
 hand, library_run = train_by_hand(25), trained(times.uniform, 25).model
-apart = [float((a - b).abs().max()) for a, b in zip(hand.parameters(), library_run.parameters())]
-learned = [float((a - b).abs().max()) for a, b in zip(hand.parameters(), new_network().parameters())]
+apart = [float((a - b).detach().abs().max()) for a, b in zip(hand.parameters(), library_run.parameters())]
+learned = [float((a - b).detach().abs().max()) for a, b in zip(hand.parameters(), new_network().parameters())]
 assert max(apart) < 1e-5 < 1e-3 < max(learned)
 show.table({"by hand − fit": [max(apart)], "by hand − before training": [max(learned)]},
            ["after 25 steps", "largest difference of a weight"], digits=1)  # fmt: skip
@@ -435,7 +439,7 @@ figures.quality(qualities, ignorance)
 below = {name: (qualities["exact"] - curve)[:, 1].max() for name, curve in qualities.items() if name != "exact"}
 costs = {name: (curve - qualities["exact"])[:, 2].max() for name, curve in qualities.items() if name != "exact"}
 for name in below:
-    results[f"share named right, most below the exact one, {name}"] = [below[name], "exact: 0"]
+    note(f"share named right, most below the exact one, {name}", below[name], "exact 0")
 assert max(below.values()) < 0.04
 assert costs["noise-aware"] < 0.1 < ignorance < costs["clean only"]
 show.table({name: [below[name], costs[name]] for name in below},
@@ -444,7 +448,7 @@ show.table({name: [below[name], costs[name]] for name in below},
 # %% [markdown]
 # In this world noise hardly changes *which* class is likeliest, and the clean classifier names nearly as many points right as
 # the best possible one. But it does not know that it looks through noise. It is as sure as if there were none, and from
-# $t \approx 0.4$ on its answers are worth less than knowing nothing. (On clothes, section 7, it also names far fewer right.)
+# $t \approx 0.4$ on its answers are worth less than knowing nothing. (Section 7 shows whether that is so on clothes, too.)
 #
 # Guidance uses the gradient of the answers, and there it shows. For points $x_t \sim p_t$ with their labels, compare the learned
 # $\nabla \log f(y|x_t, t)$ with the exact one, in direction (cosine) and in length. Where the exact arrow is nearly zero its
@@ -474,8 +478,8 @@ def agreement(model, t: float) -> list[float]:
 arrows = {name: torch.tensor([agreement(rivals[name], t) for t in levels]) for name in ("noise-aware", "clean only")}
 figures.agreement(arrows)
 for name, curve in arrows.items():
-    results[f"cosine to the exact gradient, {name}"] = [curve[:, 1].mean(), "exact: 1"]
-    results[f"length of the gradient at t = 0.98, {name}"] = [curve[-1, 3], "exact: 1"]
+    note(f"cosine to the exact gradient, {name}", curve[:, 1].mean(), "exact 1")
+    note(f"length of the gradient at t = 0.98, {name}", curve[-1, 3], "exact 1")
 assert arrows["noise-aware"][:, 1].mean() > 0.95
 assert arrows["clean only"][8, 1] < arrows["noise-aware"][8, 1] - 0.2
 summary = {name: [*curve[:, 1:3].mean(0), curve[-1, 3]] for name, curve in arrows.items()}
@@ -505,7 +509,7 @@ far = {name: (points, w1(points, target)) for name, points in clouds.items()}
 lowest, _ = floor(lambda n, g: plane.of_class(0).sample(n, g)[0], 600, repeats=3)
 figures.clouds(far, target, lowest)
 for name, (_, distance) in far.items():
-    results[f"W1 in the plane, guided by {name}"] = [distance, f"floor {lowest:.2g}"]
+    note(f"W1 in the plane, guided by {name}", distance, f"floor {lowest:.2g}")
 assert far["noise-aware"][1] < lowest + 0.15
 assert far["clean only"][1] > 5 * far["noise-aware"][1]
 
@@ -579,16 +583,16 @@ for name, w in settings:
 asked = torch.arange(10, device=device).repeat(4)
 right = {key: float((judge.predict(pictures) == asked).double().mean()) for key, pictures in dressed.items()}
 rows = [f"{'no guidance' if w == 0 else f'{name}, w = {w:g}'}: {right[name, w]:.0%}" for name, w in settings]
-title = "Asked for the class below (%: of 40 pictures, the share the judge finds right)"
+title = "Wanted: the class below. %: judged right, of 40"
 figures.wardrobe(list(dressed.values()), rows, fashion.FASHION_NAMES, title)
 for name, w in settings:
-    results[f"judged right of 40 clothes, {name}, w = {w:g}"] = [right[name, w], "chance: 0.1"]
+    note(f"judged right of 40 clothes, {name}, w = {w:g}", right[name, w], "chance 0.1")
 assert right["noise-aware", 8.0] > 0.8 > right["noise-aware", 0.0] + 0.5
 assert right["clean only", 8.0] < 0.5
 
 # %%
 price_of_one = seconds["noise-aware", 1.0] / seconds["noise-aware", 0.0]
-results["CPU time of guided pictures / of unguided ones"] = [price_of_one, ""]
+note("CPU time of guided pictures / of unguided ones", price_of_one, "one classifier, forward and back")
 show.table({f"{name}, w = {w:g}": [right[name, w], seconds[name, w]] for name, w in settings},
            ["40 pictures", "judged right", "CPU seconds"], digits=2)  # fmt: skip
 
@@ -634,8 +638,8 @@ figures.price({name: {key: recorded_curve(kind, key) for key in KEYS} for name, 
 #   clearest case: its gradient has found pictures that *it* takes for the wanted class, and nobody else does. A gradient can change what a
 #   classifier says without changing what a person sees; such changes are called *adversarial*. That is why the judge must
 #   not have had a hand in the game.
-# - **Strength costs variety.** (At $w = 0$ the pictures are of any class, hence the large spread.) Above $w = 2$ they are more alike than
-#   real ones of their class.
+# - **Strength costs variety.** (At $w = 0$ the pictures are of any class, hence the large spread.) From $w = 2$ on they are more alike
+#   than real ones of their class. The clean guide leaves the classes mixed, and with them the variety.
 #
 # The flattery is measurable. The test: the same guide judges pictures that it did *not* guide, drawn by the denoiser that was told the
 # label (chapter 02), and pictures that it did.
@@ -652,7 +656,7 @@ def says(labelled: bool, w: float, guide_name: str) -> list[float]:
 flattery = {"told the label, not guided": says(True, 0.0, "noisy"), "guided, w = 2": says(False, 2.0, "noisy")}
 flattery["guided by clean only, w = 16"] = says(False, 16.0, "clean")
 for name, (_, _, gap) in flattery.items():
-    results[f"guide minus judge, {name}"] = [f"{gap:+.1f} points", "honest: about 0"]
+    note(f"guide minus judge, {name}, in points", gap, "an honest guide: about 0")
 untouched, touched, fooled = (gap for _, _, gap in flattery.values())
 assert untouched < 1 < touched < fooled
 show.table(flattery, ["pictures (500 each)", "the guide finds right", "the judge", "difference in points"])
@@ -664,7 +668,7 @@ show.table(flattery, ["pictures (500 each)", "the guide finds right", "the judge
 # ## What you measured
 
 # %%
-show.table(results, ["what", "measured", "to compare with"], digits=2)
+show.table(results, ["what", "measured", "to compare with"])
 
 # %% [markdown]
 # ## What to try next

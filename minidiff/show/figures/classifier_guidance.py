@@ -87,7 +87,7 @@ def _levels(ax: Axes, curves: Curves, column: int, **options: str) -> None:
 def quality(curves: Curves, ignorance: float) -> None:
     """Rows (t, accuracy, cross-entropy) for each classifier; ignorance: the loss of knowing nothing."""
     _, axes = panels(1, 2, size=(3.9, 2.8))
-    _levels(axes[0], curves, 1, ylabel="share named right", title="Nearly the same classes …")
+    _levels(axes[0], curves, 1, ylabel="share named right", title="Equally many right, within 2 points …")
     _levels(axes[1], curves, 2, ylabel="cross-entropy", title="… but clean-only is far too sure")
     axes[1].set_yscale("log")
     axes[1].axhline(ignorance, color="black", linestyle=":", label="knowing nothing")
@@ -102,7 +102,13 @@ def agreement(curves: Curves) -> None:
     for name, curve in curves.items():
         axes[0].plot(curve[:, 0], curve[:, 2], ":", color=COLOR[name], label=f"{name}, plain mean")
     longest = curves["clean only"][-1, 3]
-    _levels(axes[1], curves, 3, ylabel="length / exact length", title=f"Length: clean-only is {longest:.0f}× too long")
+    _levels(
+        axes[1],
+        curves,
+        3,
+        ylabel="length / exact length",
+        title=f"Length: at the end clean-only is {longest:.0f}× too long",
+    )
     axes[1].set_yscale("log")
     axes[0].set_ylim(0, 1.03)
     axes[0].legend(loc="lower left", fontsize=8)
@@ -142,7 +148,7 @@ def wardrobe(pictures: Sequence[Tensor], rows: Sequence[str], classes: Sequence[
 
 def price(curves: Mapping[str, Mapping[str, tuple[list[float], list[float]]]], real: Mapping[str, float]) -> None:
     """For each guide accuracy, guide_accuracy, diversity and recall → (strengths, values); dashed: real pictures."""
-    _, axes = panels(1, 3, size=(3.6, 3.1))
+    _, axes = panels(1, 3, size=(3.8, 3.1))
     places = {"accuracy": (0, "-"), "guide_accuracy": (0, ":"), "diversity": (1, "-"), "recall": (2, "-")}
     said = {"accuracy": ", says the judge", "guide_accuracy": ", says the guide"}
     for guide, measured in curves.items():
@@ -158,8 +164,8 @@ def price(curves: Mapping[str, Mapping[str, tuple[list[float], list[float]]]], r
         ax.set_xlabel("strength $w$")
     axes[0].set(ylabel="share of the wanted class", ylim=(0, 1.6), title="The guide finds more right than the judge")
     axes[0].set_yticks([0, 0.25, 0.5, 0.75, 1])
-    axes[1].set(ylabel="diversity within a class", ylim=(0, None), title="Above w = 2, less varied than real ones")
-    axes[2].set(ylabel="share of real pictures covered", ylim=(0, 1.02), title="Recall falls from w = 8 on")
+    axes[1].set(ylabel="diversity within a class", ylim=(0, None), title="Noise-aware: below real ones from w = 2")
+    axes[2].set(ylabel="real pictures covered", ylim=(0, 1.02), title="Noise-aware: recall falls from w = 8 on")
     axes[0].legend(fontsize=8, loc="upper left")
     axes[1].legend(fontsize=8)
     plt.show()

@@ -159,7 +159,7 @@ EXERCISE = Exercise(
         "ε̂ = ε − σ_t·w·∇log f, then x̂0 = (x − σ_t·ε̂)/α_t. Everything so far belongs to level t.",
         "`x = alpha_s * x0 + sigma_s * eps`, with `alpha_s, sigma_s = schedule(s)` and the *guided* eps.",
     ),
-    expected="with 200 steps on `three_modes` and y = 1: W1 = 0.008 ± 0.003 at w = 1 (5 seeds; floor 0.005 ± 0.001); "
+    expected="with 200 steps on `three_modes` and y = 1: W1 = 0.008 ± 0.004 at w = 1 (5 seeds; floor 0.005 ± 0.002); "
     "at w = 3 the variance is 0.00006, where p(x|y) has 0.0225.",
     trap="with the unguided ε put back, every sample still lands in class y, and a judge of classes is delighted. "
     "Only a distance between distributions shows that with 200 steps they have all become the same sample.",
