@@ -26,7 +26,7 @@ LINE, DISCRETE, PLANE, STRAIGHT, N = three_modes(), DDPM(), decoys(), Linear(), 
 PRIOR = bind(LINE.denoiser(DISCRETE))
 
 
-def run(algorithm: int, w: float, y: int, seed: int = 0):
+def run(algorithm: int, w: float, y: int, seed: int = 0, steps: int = 200):
     generator = seeded(seed)
     noise = randn((N, 1), generator, torch.float64)
     if algorithm == 1:
@@ -34,7 +34,7 @@ def run(algorithm: int, w: float, y: int, seed: int = 0):
     else:
         denoise = classifier(PRIOR, lambda x, t: LINE.log_prob_label(x, t, DISCRETE, y), DISCRETE, w)
         step = ddim(DISCRETE)
-    *_, x = sample(denoise, noise, times.linear(200), step, generator)
+    *_, x = sample(denoise, noise, times.linear(steps), step, generator)
     return x
 
 
@@ -49,8 +49,8 @@ def test_at_strength_1_both_algorithms_sample_the_conditional(algorithm):
     for seed in range(2):
         exact = target.sample(N, seeded(100 + seed))[0]
         assert w1(run(algorithm, 1.0, 1, seed), exact) < lowest + 0.03
-    assert w1(run(algorithm, 0.0, 1), exact) > 0.5  # the mechanism removed
-    assert w1(run(algorithm, 1.0, 0), exact) > 0.5  # another wish
+    assert w1(run(algorithm, 0.0, 1, steps=40), exact) > 0.5  # the mechanism removed
+    assert w1(run(algorithm, 1.0, 0, steps=40), exact) > 0.5  # another wish
 
 
 def test_at_strength_3_samples_are_narrower_than_the_power_says():
@@ -88,7 +88,7 @@ def guides():
     return {
         "noise-aware": trained(times.uniform, 900, draw),
         "clean": trained(clean_clock, 300, draw),
-        "shuffled": trained(times.uniform, 200, shuffled(draw)),
+        "shuffled": trained(times.uniform, 150, shuffled(draw)),
     }
 
 
@@ -127,8 +127,8 @@ def test_only_the_noise_aware_classifier_guides(guides):
 
 def test_on_clothes_the_independent_judge_agrees_with_the_noise_aware_guide_only():
     model, judge = fashion.DENOISER.load(), fashion.JUDGE.load()
-    y = torch.arange(10).repeat(4)
-    noise = randn((40, 1, 28, 28), seeded(range(40)))
+    y = torch.arange(10).repeat(2)
+    noise = randn((20, 1, 28, 28), seeded(range(20)))
 
     def judged(guide, w):
         plain = bind(model, y=fashion.NULL["y"])

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 import matplotlib.pyplot as plt
 import torch
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from torch import Tensor
 
 from minidiff.show.line import line
@@ -54,7 +55,7 @@ def hills(drawn: Mapping[str, Sequence[Tensor]], exact: Sequence[Tensor], title:
     plt.show()
 
 
-def one_hill(samples: Tensor, exact: Tensor, title: str) -> plt.Figure:
+def one_hill(samples: Tensor, exact: Tensor, title: str) -> Figure:
     """One class of `hills`, for the widget."""
     figure, (ax,) = panels(1, 1, size=(5.2, 2.8))
     ax.hist(samples[:, 0], bins=150, range=(-2.5, 2.5), density=True, alpha=0.5, label="samples")

@@ -115,9 +115,9 @@ EXERCISE = Exercise(
         "x_t = α(t)·x0 + σ(t)·ε; then the ordinary loss of a classifier, −log f(y|x_t, t), kept per picture.",
         '`schedule.add_noise(x0, eps, t)` and `F.cross_entropy(logits, y, reduction="none")`.',
     ),
-    expected="at t = 0.6 on `decoys` the exact p(y|x_t) has the loss 1.003 ± 0.003 (5 seeds), your network 1.003 ± 0.004, "
-    "knowing nothing log 3 = 1.099, your network of clean points 2.6 ± 0.1, the exact classifier of clean points 3.19 ± "
-    "0.02.",
+    expected="at t = 0.6 on `decoys` the exact p(y|x_t) has the loss 1.003 ± 0.003 (5 seeds), your network 1.003 ± "
+    "0.004, knowing nothing log 3 = 1.099, your network of clean points 2.6 ± 0.1, the exact classifier of clean "
+    "points 3.19 ± 0.02.",
     trap="a classifier trained on clean data has an excellent loss on clean data. The number says nothing about the "
     "noisy points where guidance asks it.",
 )
