@@ -40,7 +40,7 @@ WRONG = {
 def test_what_is_wrong_with_a_page_is_found_and_nothing_else(chromium, tmp_path):
     site = tmp_path / "site"
     site.mkdir()
-    (tmp_path / "outside.html").write_text("not of the site")
+    (tmp_path / "outside.html").write_text("not of the site", encoding="utf-8")
     files = metadata.files("sphinx-mathjax-offline") or []
     (script,) = [file.locate() for file in files if file.name == "tex-svg-full.js"]
     shutil.copyfile(str(script), site / "mathjax.js")

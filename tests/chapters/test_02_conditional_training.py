@@ -1,4 +1,4 @@
-"""The claims of chapter 02 that no test of the library holds, each beside a control that must fail; and wrong answers."""
+"""The claims of chapter 02 that no test of the library holds, each beside a control that must fail; wrong answers."""
 
 import json
 import math

@@ -137,7 +137,7 @@ def test_every_chapter_has_a_line_and_those_that_are_written_a_question(root):
 def course(tmp_path) -> tuple[Path, Path]:
     """A repository of one module and one notebook, which counts how often it runs."""
     (tmp_path / "minidiff").mkdir()
-    (tmp_path / "minidiff" / "a.py").write_text("x = 1\n")
+    (tmp_path / "minidiff" / "a.py").write_text("x = 1\n", encoding="utf-8")
     code = "print('ran', file=open('count.txt', 'a'))\nassert open('minidiff/a.py').read() != 'broken'"
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(code)])
     nbformat.write(notebook, tmp_path / "n.ipynb")
@@ -147,11 +147,11 @@ def course(tmp_path) -> tuple[Path, Path]:
 @pytest.mark.slow
 def test_a_notebook_is_executed_again_only_when_something_changed(course):
     root, notebook = course
-    runs = lambda: len((root / "count.txt").read_text().splitlines())
+    runs = lambda: len((root / "count.txt").read_text(encoding="utf-8").splitlines())
     assert executed(notebook, root, root / "kept").cells[0].execution_count == 1
     executed(notebook, root, root / "kept")
     assert runs() == 1
-    (root / "minidiff" / "a.py").write_text("broken")
+    (root / "minidiff" / "a.py").write_text("broken", encoding="utf-8")
     with pytest.raises(CellExecutionError):
         executed(notebook, root, root / "kept")
     assert runs() == 2
