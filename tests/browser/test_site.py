@@ -16,7 +16,9 @@ PAGE = """<!DOCTYPE html>
 <html><head><title>t</title><link rel="icon" href="data:,">{head}</head><body>{body}</body></html>"""
 MATHJAX = "<script>MathJax = {options: {processHtmlClass: 'math'}}</script><script src='mathjax.js'></script>"
 FORMULA = "<p><span class='math'>\\(x_t\\)</span></p>"
-FINE = f"{FORMULA}<p id='here'>costs $5, or 6 $</p><code>$x$</code><a href='#here'>h</a><a href='https://a.org'>a</a>"
+FINE = f"""{FORMULA}<p id='here'>costs $5, or 6 $</p><code>$x$</code><a href='#here'>h</a><a href='https://a.org'>a</a>
+<details><summary>Why?</summary>So.</details><details><summary>Figure</summary><img src="data:image/gif;base64,
+R0lGODlhAQABAAAAACH5BAEKAAEALAAAAAABAAEAAAICTAEAOw=="></details>"""
 # What stands in the head and the body of a page: what must be said about it.
 WRONG = {
     ("<script src='https://example.org/a.js'></script>", ""): "asks for https://example.org/a.js",

@@ -44,7 +44,7 @@ def main() -> int:
     if args.out.exists() and not (args.out / "searchindex.js").exists():
         print(f"{args.out} is there and is no website: not overwritten", file=sys.stderr)
         return 2
-    # Sphinx's notes of an earlier build are not trusted: pages of source code go stale. Executed notebooks are kept.
+    # Sphinx's notes of an earlier build go: from them, pages of source code come out stale. Executed notebooks stay.
     for folder in ("source", "doctrees", "html", "jupyter_execute"):
         shutil.rmtree(args.work / folder, ignore_errors=True)
     Stage(ROOT, args.work / "source", args.repository, None if args.quick else args.work / "executed").everything()
