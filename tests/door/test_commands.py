@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-TARGETS = ("setup", "lab", "test", "fast", "stress", "check", "notebooks", "bench", "system", "clean")
+TARGETS = ("setup", "lab", "test", "fast", "stress", "check", "notebooks", "site", "bench", "system", "clean")
 
 
 def run(*command: str, cwd: Path, **env: str) -> subprocess.CompletedProcess:

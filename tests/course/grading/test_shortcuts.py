@@ -42,7 +42,7 @@ def flagged(source, id="05-combine-branches"):
 
 ANSWERING = {
     "01-posterior-score": set(),
-    "01-mixture-score": {"minidiff.data.mixtures.isotropic"},
+    "01-noisy-classifier": {"minidiff.data.mixtures.isotropic"},
     "01-langevin": set(),
     "02-ddim-step": {"minidiff.samplers.ddim"},
     "03-dps": {"minidiff.guidance.likelihood"},
