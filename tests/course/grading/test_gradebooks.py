@@ -198,7 +198,8 @@ def test_canvas_with_semicolons_and_two_name_columns(tmp_path):
 
 @pytest.mark.parametrize("end", ["\n", "\r\n", "\r"], ids=["Unix", "Windows", "old Macs"])
 def test_the_delimiter_is_that_of_the_first_line_whatever_ends_it(tmp_path, end):
-    text = "LastName;FirstName;ID;01 Bayes (5)\nDoe;Jane;1;0\na, b, c, d, e;f;2;0\n".replace("\n", end)
+    lines = ["LastName;FirstName;ID;01 Bayes (5)", "Doe;Jane;1;0", "a, " * 12 + ";f;2;0", ""]
+    text = end.join(lines)
     (tmp_path / "in.csv").write_bytes(text.encode())
     assert read_table(tmp_path / "in.csv") == (text, ";")
     assert [row[2] for row in Table(tmp_path / "in.csv").rows] == ["ID", "1", "2"]
