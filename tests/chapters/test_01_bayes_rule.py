@@ -277,7 +277,7 @@ def padded(*functions_and_x):
     return float(gap / (size + 1e-6))
 
 
-def walk_with_global_kicks(score, logits, schedule, times, noise, y, w, kicks, generator):
+def walk_with_kicks_of_its_own(score, logits, schedule, times, noise, y, w, kicks, generator):
     return GUIDED.guided_sampler(score, logits, schedule, times, noise, y, w, kicks, torch.Generator().manual_seed(99))
 
 
@@ -327,7 +327,7 @@ PLAUSIBLE = {
     "rounded": ("01-bayes-gap", lambda *inputs: round(relative(*inputs), 6)),
     "small is zero": ("01-bayes-gap", lambda *inputs: relative(*inputs) if relative(*inputs) > 1e-3 else 0.0),
     "padded": ("01-bayes-gap", padded),
-    "kicks of its own": ("01-guided-sampler", walk_with_global_kicks),
+    "kicks of its own": ("01-guided-sampler", walk_with_kicks_of_its_own),
     "t without its batch": ("01-guided-sampler", walk_with_scalar_times),
     "Linear, whatever was asked": ("01-guided-sampler", walk_on_the_linear_schedule),
     "one class for all": ("01-guided-sampler", walk_to_one_class),

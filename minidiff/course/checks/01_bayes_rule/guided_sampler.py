@@ -27,8 +27,9 @@ def _fields(world: Mixture, schedule: Schedule) -> tuple[Field, Field]:
 
     def logits(x: Tensor, t: Tensor) -> Tensor:
         clocked(x, t)
-        rows, n = (v.repeat_interleave(world.n_classes, 0) for v in (x, t)), world.n_classes
-        joint = world.log_prob(*rows, schedule, torch.arange(n).repeat(len(x)))  # every point with every label
+        n = world.n_classes
+        every = torch.arange(n).repeat(len(x))  # every point with every label
+        joint = world.log_prob(x.repeat_interleave(n, 0), t.repeat_interleave(n), schedule, every)
         return world.log_prior_label(x) + joint.reshape(len(x), n)
 
     return score, logits
