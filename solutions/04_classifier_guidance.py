@@ -133,7 +133,7 @@ def trained(noisiest: float, steps: int, seed: int = 0):
     from minidiff.guides.classifier import PointClassifier
 
     network, generator = initialised(lambda: PointClassifier(straight, dim=2, n_classes=3), seed), seeded(seed)
-    optimizer = torch.optim.Adam(network.parameters())
+    optimizer = torch.optim.Adam(network.parameters(), fused=True)
     for step in range(steps):
         x0, y = plane.sample(256, generator)
         t, eps = noisiest * torch.rand(256, generator=generator), randn(x0.shape, generator)
@@ -283,7 +283,7 @@ def line_eps(x: Tensor, t: Tensor) -> Tensor:
 
 def deterministic(w: float, seed: int = 0) -> Tensor:
     noise = randn((2000, 1), seeded(seed), float64)
-    return checked_algorithm_2(line_eps, toward(1), noise, times.linear(200), steps_of_ddpm, w)
+    return checked_algorithm_2(line_eps, toward(1), noise, times.linear(100), steps_of_ddpm, w)
 
 
 # %%
@@ -377,7 +377,7 @@ def guided_sampler(
 
 
 # %%
-def hill_by_steps(v: float, seed: int = 0, n: int = 2000) -> Tensor:
+def hill_by_steps(v: float, seed: int = 0, n: int = 1000) -> Tensor:
     asked, once = torch.full((n,), 1), torch.ones(n, dtype=float64)
     model = lambda x, t: (line_eps(x, t), torch.full_like(x, v))
     exact = exact_classifier(line, steps_of_ddpm)
@@ -416,7 +416,7 @@ strength_of = torch.tensor(strengths).repeat_interleave(10)
 
 
 def wardrobe(seed: int) -> Tensor:
-    shape, generator, grid = (len(asked), 1, 28, 28), seeded(seed), times.linear(30, start=0.98)
+    shape, generator, grid = (len(asked), 1, 28, 28), seeded(seed), times.linear(20, start=0.98)
     return checked_guided_sampler(clothes_model, guide, straight, grid, asked, strength_of, shape, generator)
 
 

@@ -44,5 +44,6 @@ def chosen(per_class: Tensor, y: Tensor) -> Tensor:
 
 def gradient_of(value: Callable[[Tensor], Tensor], x_t: Tensor) -> Tensor:
     """The gradient of value(x_t).sum() with respect to x_t."""
-    x_t = x_t.detach().clone().requires_grad_()
-    return torch.autograd.grad(value(x_t).sum(), x_t)[0]
+    with torch.enable_grad():  # samplers of the library call it without gradients
+        x_t = x_t.detach().clone().requires_grad_()
+        return torch.autograd.grad(value(x_t).sum(), x_t)[0]

@@ -52,7 +52,9 @@ def algorithm_2(eps_model: Field, gradient: Field, x: Tensor, times: Tensor, sch
 
     def guided(x_t: Tensor, t: Tensor) -> Tensor:
         alpha, sigma = schedule(t)
-        return (x_t - sigma * (eps_model(x_t, t) - sigma * w * gradient(x_t, t))) / alpha
+        with torch.enable_grad():  # `sample` turns gradients off; a student's `gradient` may need them
+            arrow = gradient(x_t, t)
+        return (x_t - sigma * (eps_model(x_t, t) - sigma * w * arrow)) / alpha
 
     *_, x = sample(guided, x, times, ddim(schedule))
     return x
@@ -159,8 +161,8 @@ EXERCISE = Exercise(
         "ε̂ = ε − σ_t·w·∇log f, then x̂0 = (x − σ_t·ε̂)/α_t. Everything so far belongs to level t.",
         "`x = alpha_s * x0 + sigma_s * eps`, with `alpha_s, sigma_s = schedule(s)` and the *guided* eps.",
     ),
-    expected="with 200 steps on `three_modes` and y = 1: W1 = 0.008 ± 0.004 at w = 1 (5 seeds; floor 0.005 ± 0.002); "
-    "at w = 3 the variance is 0.00006, where p(x|y) has 0.0225.",
+    expected="with 100 steps on `three_modes` and y = 1: W1 = 0.012 ± 0.004 at w = 1 (5 seeds; floor 0.005 ± 0.002); "
+    "at w = 3 the variance is 0.00004, where p(x|y) has 0.0225.",
     trap="with the unguided ε put back, every sample still lands in class y, and a judge of classes is delighted. "
     "Only a distance between distributions shows that with 200 steps they have all become the same sample.",
 )
