@@ -24,6 +24,15 @@ from minidiff.validate import describe, require
 
 START_TEXT, END_TEXT = "<|startoftext|>", "<|endoftext|>"
 WORD_END = "</w>"
+# Transformers compose (NFC) by Unicode 9: later combining characters stay where they are and part what is around them.
+LATER = re.compile(
+    "([\u0897-\u089f\u08ca-\u08d3\u07fd\u09fe\u0c3c\u0d3b\u0d3c\u0eba\u0ece\u1715\u1abf-\u1ace\u1df6-\u1dfa\ua82c"
+    "\U000105c0-\U000105ff\U00010d24-\U00010d27\U00010d40-\U00010d8f\U00010eab-\U00010eff\U00010f46-\U00010f50"
+    "\U00010f82-\U00010f85\U00011070\U0001133b\U00011380-\U000113ff\U0001145e\U00011839\U0001183a\U00011930-\U00011946"
+    "\U000119e0\U00011a34\U00011a47\U00011a99\U00011d42\U00011d44\U00011d45\U00011d97\U00011f00-\U00011f5f"
+    "\U00016100-\U0001613f\U00016d40-\U00016d7f\U00016ff0\U00016ff1\U0001e130-\U0001e136\U0001e2ae\U0001e2ec-\U0001e2ef"
+    "\U0001e4d0-\U0001e4ff\U0001e5d0-\U0001e5ff])"
+)
 # Python's \s holds four characters, \x1c to \x1f, that are marks here.
 RUN = re.compile(r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[^\W_]+|(?:[_\x1c-\x1f]|[^\s\w])+")
 
@@ -41,7 +50,8 @@ def words(text: str) -> Iterator[str]:
 
     Each character is lower-cased by itself: Python alone would write a Greek word's last Σ as ς, not σ.
     """
-    for run in RUN.findall("".join(map(str.lower, unicodedata.normalize("NFC", text)))):
+    composed = "".join(unicodedata.normalize("NFC", part) for part in LATER.split(text))
+    for run in RUN.findall("".join(map(str.lower, composed))):
         if run in (START_TEXT, END_TEXT):  # only where it was spelled in capitals: not a special, but words of its own
             yield from ("<|", run[2:-2], "|>")
         elif not run[0].isalnum():

@@ -98,6 +98,15 @@ def test_every_character_stands_as_there_between_letters_and_numbers(both):
     assert both[0]._ids(fewer) != both[0]._ids(texts)
 
 
+def test_every_combining_character_is_put_in_order_as_there(both):
+    """Beside marks that come before and after it in Unicode's order. Control: by Python's own tables some differ."""
+    marks = [c for c in map(chr, range(0x110000)) if unicodedata.combining(c)]
+    texts = [" ".join(f"a\u0345{c} e{c}\u0334 é{c}" for c in marks), "\U00011935\U00011930"]
+    assert [[*row] for row in both[0]._ids(texts)] == [row[1:-1] for row in both[1](texts)["input_ids"]]
+    composed = [unicodedata.normalize("NFC", text) for text in texts]
+    assert all(one != other for one, other in zip(both[0]._ids(composed), both[0]._ids(texts)))
+
+
 @pytest.mark.parametrize("name", ["tokenizer_config.json", "special_tokens_map.json"])
 @pytest.mark.parametrize("pad", ["!", {"content": "!", "lstrip": False, "__type": "AddedToken"}, END_TEXT])
 def test_the_folders_own_padding(folder, tmp_path, name, pad):
