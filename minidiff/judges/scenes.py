@@ -13,13 +13,17 @@ and the search goes on with what is left. Where the fit stays poor, a sweep take
 
 from dataclasses import dataclass, fields
 from functools import lru_cache
+from itertools import permutations
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from minidiff.data.prompts import HOLLOW
 from minidiff.data.scenes import (
     COLOURS,
+    GROUNDS,
+    KINDS,
     LATTICE,
     MAX_OBJECTS,
     PALETTE,
@@ -118,13 +122,13 @@ def _paint(t: _Templates, canvas: Tensor, which: Tensor, colour: Tensor) -> Tens
 
 
 def _best(
-    t: _Templates, below: Tensor, left: Tensor, seen: Tensor, allowed: Tensor | None = None
+    t: _Templates, below: Tensor, left: Tensor, seen: Tensor, allowed: Tensor | None = None, fit: float = MIN_FIT
 ) -> tuple[Tensor, Tensor]:
     """The template (−1: none is good enough) and colour that explain most of what is left: (B,), (B,)."""
     gain, energy = _gains(t, below, left, seen)
-    good = gain > MIN_FIT * energy
+    good = gain > fit * energy
     if allowed is not None:
-        good &= allowed[:, None]
+        good &= allowed
     value, flat = torch.where(good, gain, 0.0).flatten(1).max(1)
     return torch.where(value > MIN_GAIN, flat // len(COLOURS), -1), flat % len(COLOURS)
 
@@ -155,14 +159,42 @@ def _swept(t: _Templates, x: Tensor, ground: Tensor, which: Tensor, colour: Tens
     return which, colour
 
 
-def _greedy(t: _Templates, x: Tensor, ground: Tensor, allowed: Tensor | None = None) -> tuple[Tensor, Tensor]:
-    """Add the best object four times: which (B, 4), colour (B, 4)."""
+def _reordered(t: _Templates, x: Tensor, ground: Tensor, which: Tensor, colour: Tensor) -> tuple[Tensor, Tensor]:
+    """Leave out one object and draw the others in another order where that is nearer: it only hid a wrong order."""
+    kept, tints, error = which, colour, _squared(t, x, ground, which, colour)
+    for order in permutations(range(MAX_OBJECTS), MAX_OBJECTS - 1):
+        new, tint = F.pad(which[:, order], (0, 1), value=-1), F.pad(colour[:, order], (0, 1))
+        squared = _squared(t, x, ground, new, tint)
+        better = squared < error - 1e-4
+        kept, tints = torch.where(better[:, None], new, kept), torch.where(better[:, None], tint, tints)
+        error = torch.where(better, squared, error)
+    return kept, tints
+
+
+def _greedy(t: _Templates, x: Tensor, ground: Tensor, *allowed: Tensor) -> tuple[Tensor, Tensor]:
+    """Add the best object four times: which (B, 4), colour (B, 4).
+
+    allowed: masks of templates and colours, (T, 1) or (T, 6) bool; the last is for all that is added, those before it
+    are for the first ones, which may fit badly: others will cover them.
+    """
     which = torch.full((len(x), MAX_OBJECTS), -1)
     colour = torch.zeros_like(which)
     for k in range(MAX_OBJECTS):
-        canvas = _drawn(t, ground, which, colour)
-        which[:, k], colour[:, k] = _best(t, canvas, x - canvas, torch.ones_like(x[:, 0]), allowed)
+        canvas, these = _drawn(t, ground, which, colour), allowed[min(k, len(allowed) - 1)] if allowed else None
+        fit = 0.0 if k < len(allowed) - 1 else MIN_FIT
+        which[:, k], colour[:, k] = _best(t, canvas, x - canvas, torch.ones_like(x[:, 0]), these, fit)
     return which, colour
+
+
+@lru_cache
+def _starts(side: int) -> list[tuple[Tensor, ...] | None]:
+    """Where to look for a nearer reading: twice from the last one (None); without large objects, which may have taken
+    four others for one; and on snow, two grounds in one, from every large object that others can stand in front of."""
+    kind, size = _templates(side).label[:, 0, None], _templates(side).label[:, 1, None]
+    large, tint = size == SIZES.index("large"), torch.arange(len(COLOURS))
+    behind = [KINDS.index(name) for name in HOLLOW if bool((kind == KINDS.index(name)).any())]
+    looks = [(k, c) for k in behind for c in (tint if k < len(SHAPES) else tint[:1])]
+    return [None, None, (~large,), *((large & (kind == k) & (tint == c), ~large) for k, c in looks)]
 
 
 def _parse(x: Tensor, side: int) -> Parsed:
@@ -172,17 +204,18 @@ def _parse(x: Tensor, side: int) -> Parsed:
     index = ((x[:, None] - empty) ** 2).sum(2).clamp(max=0.1).mean(-1).argmin(1)
     ground = empty[index]
     which, colour = _greedy(t, x, ground)
-    # Where that fails: sweep twice; start again without large objects, which may have taken four others for one.
-    small = t.label[:, 1] != SIZES.index("large")
     rms = lambda w, c: 2 * (_squared(t, x, ground, w, c) / (3 * LATTICE**2)).sqrt()
-    for start in ("kept", "kept", "small"):
-        poor = rms(which, colour) > READABLE
+    for k, start in enumerate(_starts(side)):
+        poor = (rms(which, colour) > READABLE) & ((index == GROUNDS.index("snow")) if k > 2 else True)
         if bool(poor.any()):
             args = t, x[poor], ground[poor]
             old = which[poor], colour[poor]
-            new = _swept(*args, *(old if start == "kept" else _greedy(*args, small)))
+            new = _swept(*args, *(old if start is None else _greedy(*args, *start)))
             better = (_squared(*args, *new) < _squared(*args, *old))[:, None]
             which[poor], colour[poor] = (torch.where(better, n, o) for n, o in zip(new, old))
+    several = (which >= 0).sum(1) >= 3
+    if bool(several.any()):
+        which[several], colour[several] = _reordered(t, x[several], ground[several], which[several], colour[several])
     error, left = rms(which, colour), x - _drawn(t, ground, which, colour)
     patches = F.avg_pool2d((4 * left**2).mean(1).reshape(-1, 1, LATTICE, LATTICE), 4).sqrt()
     return Parsed(_scenes(t, which, colour, index), error, (error <= READABLE) & (patches.amax((1, 2, 3)) <= SPOTLESS))
