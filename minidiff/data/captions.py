@@ -6,6 +6,8 @@
 from collections.abc import Sequence
 from itertools import product
 from random import Random
+from types import SimpleNamespace
+from typing import cast
 
 from minidiff.data.prompts import OPPOSITE, RELATIONS, Group, Prompt
 from minidiff.data.scenes import COLOURS, KINDS, SHAPES, SIZES
@@ -33,7 +35,7 @@ def captions(prompts: Sequence[Prompt], style: str = "short", seed: int = 0) -> 
 
 def noun(group: Group, article: bool = True, some: bool = False) -> str:
     """ "a small red circle", "three red circles", "some red circles"; the size is left out where it is medium."""
-    size = "" if group.size == "medium" or some or (group.count > 1 and group.size == "small") else group.size
+    size = "" if group.size == "medium" or some else group.size
     words = " ".join(word for word in (size, group.colour, group.kind) if word)
     if group.count == 1:
         return f"{_article(words)} {words}" if article else words
@@ -154,8 +156,7 @@ def _german_noun(group: Group, case: str, some: bool) -> str:
     if group.count > 1:
         ending = "en" if case == "dative" else "e"
         plural += "n" if case == "dative" and plural[-1] not in "ns" else ""
-    sized = group.size != "medium" and not some and not (group.count > 1 and group.size == "small")
-    adjectives = [_DE_SIZE[group.size] + ending] if sized else []
+    adjectives = [_DE_SIZE[group.size] + ending] if group.size != "medium" and not some else []
     if group.colour:
         adjectives.append(_DE_COLOUR[group.colour] + ("" if group.colour == "purple" else ending))
     first = (
@@ -188,16 +189,18 @@ def vocabulary(styles: Sequence[str] = ("short", "paraphrase", "long")) -> list[
     """The words that captions in these styles can hold, sorted, for `WordTokenizer`; all but "some".
 
     No vocabulary is ever complete. "some" is left to be UNKNOWN, which is a token like others and trained like them.
+    Words of what cannot be drawn ("a large cat riding a horse") are here too: shipped embeddings count on their places.
     """
     texts: set[str] = set()
     for kind, count, size in product(KINDS, range(1, 5), SIZES):
         for colour in COLOURS if kind in SHAPES else (None,):
             group = Group(kind, colour, size, count)
             absent = next(k for k in KINDS if k != kind)
-            pairs = [Prompt((group,), absent=absent, ground="snow")]
+            said = [SimpleNamespace(groups=(group,), relation=None, absent=absent, ground="snow")]
             if count == 1:
-                pairs += [Prompt((group, Group("cat")), relation) for relation in RELATIONS]
-                pairs += [Prompt((Group("cat"), group), relation) for relation in RELATIONS]
-            texts.update(caption(p, style, Random(i)) for p in pairs for style in styles for i in range(6))
+                pairs = product(RELATIONS, ((group, Group("cat")), (Group("cat"), group)))
+                said += [SimpleNamespace(groups=g, relation=r, absent=None, ground="plain") for r, g in pairs]
+            prompts = cast("list[Prompt]", said)
+            texts.update(caption(p, style, Random(i)) for p in prompts for style in styles for i in range(6))
     texts.update(caption(Prompt(), style, Random(i)) for style in styles for i in range(9))
     return sorted({word.strip(".,") for text in texts for word in text.split()} | {".", ","})

@@ -22,7 +22,8 @@ from typing import Any, NoReturn
 import torch
 from torch import Generator, Tensor
 
-from minidiff.data.prompts import Prompt, arranged, place
+from minidiff.data.places import arranged
+from minidiff.data.prompts import Prompt, place
 from minidiff.data.scenes import COLOURS, GROUNDS, KINDS, MAX_OBJECTS, SHAPES, Scenes, assemble, empty, render
 from minidiff.randomness import randn_like
 from minidiff.schedules import Schedule
@@ -71,8 +72,9 @@ def _outcomes(prompt: Prompt) -> Iterator[tuple[list[tuple[str, str | None, str,
 
 def _nameless(prompt: Prompt) -> Prompt:
     """The prompt with stand-ins for kinds and colours, alike where groups are alike: many prompts have the same."""
-    looks = [(group.kind, group.colour) for group in prompt.groups]
-    groups = (replace(g, kind=SHAPES[looks.index(look)], colour="red") for g, look in zip(prompt.groups, looks))
+    looks = [group.look for group in prompt.groups]
+    which = [looks.index(look) for look in looks]  # the first stand-in is a circle, which may surround others
+    groups = (replace(g, kind=SHAPES[i], colour=COLOURS[i]) for g, i in zip(prompt.groups, which))
     return Prompt(tuple(groups), prompt.relation)
 
 
@@ -100,8 +102,8 @@ def _arrangements(nameless: Prompt) -> tuple[Scenes, Tensor]:
 def arrangements(prompt: Prompt) -> tuple[Scenes, Tensor]:
     """Every scene that `place` can draw for `prompt`, and its probability: L scenes and (L,) float64, summing to 1.
 
-    L is 36 for one medium object, 48 for a relation, 1 to 16 around something, and 6144 for four different objects,
-    the most there is. Scenes that differ only in which of several like objects came first are one.
+    L is 36 for one medium object, 48 for a relation of two, 4 to 16 around something, and 6144 for four different
+    objects, the most there is. Scenes that differ only in which of several like objects came first are one.
     """
     scenes, probabilities = _arrangements(_nameless(prompt))
     copy = scenes[torch.arange(len(scenes))]  # what is kept for the next call stays as it is

@@ -1,8 +1,9 @@
 """Prompts: what a scene is to show, before it has a place or words. `place` makes scenes of them, `captions` sentences.
 
 A prompt is up to four groups of like objects, perhaps a relation of the first group to the second, perhaps something
-that must be absent. Training and test prompts are split by *content* (`Prompt.content`: which groups, whatever their
-sizes, places and relation), so that a held-out combination is never drawn in training, in no arrangement.
+that must be absent. Each can be drawn so that the picture shows it; what cannot is refused. Training and test prompts
+are split by *content* (`Prompt.content`: which groups, whatever their sizes, places and relation), so that a held-out
+combination is never drawn in training, in no arrangement.
 """
 
 import zlib
@@ -13,10 +14,10 @@ from random import Random
 import torch
 from torch import Generator
 
-from minidiff.data.scenes import COLOURS, KINDS, MAX_OBJECTS, SHAPES, Scenes, assemble
-from minidiff.validate import require
+from minidiff.data.places import SIDEWAYS, arranged
+from minidiff.data.scenes import COLOURS, GROUNDS, KINDS, MAX_OBJECTS, SHAPES, SIZES, Scenes, assemble
+from minidiff.validate import integer, require
 
-SIDEWAYS = ("left of", "right of", "above", "below")
 RELATIONS = (*SIDEWAYS, "surrounding", "riding")
 OPPOSITE = {"left of": "right of", "right of": "left of", "above": "below", "below": "above"}
 FAMILIES = ("empty", "one", "relation", "pair", "count", "counts", "several", "negation", "surrounding", "sizes")
@@ -30,17 +31,34 @@ HELD_OUT = 10
 
 @dataclass(frozen=True)
 class Group:
-    """`count` objects of one kind (of KINDS), colour (of COLOURS; None for sprites) and size (of SIZES)."""
+    """`count` ≥ 1 objects of one kind (of KINDS), colour (of COLOURS; None for sprites) and size (of SIZES)."""
 
     kind: str
     colour: str | None = None
     size: str = "medium"
     count: int = 1
 
+    def __post_init__(self):
+        require(self.kind in KINDS, "kind", repr(self.kind), f"one of {KINDS}")
+        named = self.colour in COLOURS if self.kind in SHAPES else self.colour is None
+        require(named, "colour", repr(self.colour), f"one of {COLOURS} for a shape, None for a sprite")
+        require(self.size in SIZES, "size", repr(self.size), f"one of {SIZES}")
+        object.__setattr__(self, "count", integer("count", self.count))
+
+    @property
+    def look(self) -> tuple[str, str | None]:
+        """What a picture shows of it, whatever its size and number."""
+        return self.kind, self.colour
+
 
 @dataclass(frozen=True)
 class Prompt:
-    """groups[0] stands in `relation` to groups[1]; `absent` (a kind) must not be there; ground "plain" or "snow"."""
+    """groups[0] stands in `relation` to groups[1]; `absent` (a kind) must not be there; ground "plain" or "snow".
+
+    A large object stands alone or surrounds others. Left of, right of, above, below take one or two on either side,
+    riding one. Surrounding are three small ones, around a small one; or a large one of a kind in HOLLOW, behind one to
+    three small ones that can be seen before it. `ValueError` for everything else.
+    """
 
     groups: tuple[Group, ...] = ()
     relation: str | None = None
@@ -48,16 +66,34 @@ class Prompt:
     ground: str = "plain"
 
     def __post_init__(self):
+        object.__setattr__(self, "groups", tuple(self.groups))
         total = sum(group.count for group in self.groups)
         require(total <= MAX_OBJECTS, "groups", f"{total} objects", f"at most {MAX_OBJECTS}")
         require(self.relation in (None, *RELATIONS), "relation", repr(self.relation), f"one of {RELATIONS} or None")
         require(self.relation is None or len(self.groups) == 2, "groups", len(self.groups), "2 with a relation")
-        for group in self.groups:
-            require(group.kind in KINDS, "kind", repr(group.kind), f"one of {KINDS}")
-            named = group.colour in COLOURS if group.kind in SHAPES else group.colour is None
-            require(named, "colour", repr(group.colour), f"one of {COLOURS} for a shape, None for a sprite")
         kinds = [group.kind for group in self.groups]
-        require(self.absent is None or self.absent not in kinds, "absent", repr(self.absent), f"none of {kinds}")
+        fits = self.absent is None or (self.absent in KINDS and self.absent not in kinds)
+        require(fits, "absent", repr(self.absent), f"None, or one of {KINDS} but none of {kinds}")
+        require(self.ground in GROUNDS, "ground", repr(self.ground), f"one of {GROUNDS}")
+        if self.relation == "surrounding":
+            self._require_around(*self.groups)
+        elif self.groups:
+            most, largest = {None: MAX_OBJECTS, "riding": 1}.get(self.relation, 2), max(g.count for g in self.groups)
+            require(largest <= most, "count", largest, f"at most {most} with the relation {self.relation!r}")
+            alone = total == 1 or all(group.size != "large" for group in self.groups)
+            require(alone, "size", f"'large' among {total} objects", "a large one alone, or surrounding others")
+
+    def _require_around(self, outer: Group, inner: Group) -> None:
+        """Three around one, or one behind up to three that differ from it."""
+        counts, sizes = (outer.count, inner.count), (outer.size, inner.size)
+        fits = counts in ((1, 1), (1, 2), (1, 3), (3, 1))
+        require(fits, "count", f"{counts[0]} surrounding {counts[1]}", "1 surrounding 1 to 3, or 3 surrounding 1")
+        expected = ("large" if outer.count == 1 else "small", "small")
+        require(sizes == expected, "size", f"{sizes[0]} surrounding {sizes[1]}", " surrounding ".join(expected))
+        if outer.count == 1:
+            require(outer.kind in HOLLOW, "kind", f"{outer.kind!r} surrounding others", f"one of {HOLLOW}")
+            seen = outer.colour != inner.colour if outer.kind in SHAPES else outer.kind != inner.kind
+            require(seen, "groups", f"{inner.look} before {outer.look}", "another colour, or another sprite")
 
     @property
     def content(self) -> str:
@@ -75,6 +111,7 @@ class Prompt:
 
     def swapped(self) -> "Prompt":
         """The minimal pair: the same groups, trading places around the relation."""
+        require(len(self.groups) == 2, "groups", len(self.groups), "2, to trade places")
         a, b = self.groups
         if self.relation == "surrounding":  # one around others is large, several around one are small
             a, b = replace(a, size="small"), replace(b, size="large" if b.count == 1 else "small")
@@ -100,7 +137,7 @@ class World:
     def prompts(self, n: int, generator: Generator | int, split: str | None = None) -> list[Prompt]:
         """n random prompts; `split` "train" or "test" keeps to that side, None takes both."""
         require(split in (None, "train", "test"), "split", repr(split), "'train', 'test' or None")
-        rng, found = _random(generator), []
+        n, rng, found = integer("n", n, 0), _random(generator), []
         for _ in range(1000 * (n + 1)):
             if len(found) == n:
                 return found
@@ -109,9 +146,9 @@ class World:
                 found.append(prompt)
         raise ValueError(f"split: got {split!r}, of which this small world holds nothing, expected a larger world")
 
-    def group(self, rng: Random, other_than: Iterable[Group] = (), **given) -> Group:
-        """A random group, of another kind or colour than those."""
-        taken = {(group.kind, group.colour) for group in other_than}
+    def group(self, rng: Random, other_than: Iterable[tuple[str, str | None]] = (), **given) -> Group:
+        """A random group, none of those looks (kind, colour)."""
+        taken = set(other_than)
         kinds = [given["kind"]] if "kind" in given else self.kinds
         free = {k: [c for c in (self.colours if k in SHAPES else (None,)) if (k, c) not in taken] for k in kinds}
         kinds = [kind for kind, colours in free.items() if colours]
@@ -122,9 +159,9 @@ class World:
 
 def _random(generator: Generator | int) -> Random:
     """Python's random numbers, seeded by an integer or by one draw from a torch generator."""
-    if isinstance(generator, int):
-        return Random(generator)
-    return Random(int(torch.randint(2**62, (1,), generator=generator)))
+    if isinstance(generator, Generator):
+        return Random(int(torch.randint(2**62, (1,), generator=generator)))
+    return Random(integer("generator", generator, None))
 
 
 def _draw(world: World, rng: Random) -> Prompt:
@@ -140,7 +177,7 @@ def _draw(world: World, rng: Random) -> Prompt:
         return Prompt((replace(a, size=rng.choice(("small", "large"))),))
     if family == "count":
         return Prompt((replace(a, count=rng.randint(2, MAX_OBJECTS)),))
-    b = world.group(rng, [a])
+    b = world.group(rng, [a.look])
     if family == "relation":
         return Prompt((a, b), rng.choice(SIDEWAYS))
     if family == "pair":
@@ -149,89 +186,46 @@ def _draw(world: World, rng: Random) -> Prompt:
         count = rng.randint(2, 3)
         return Prompt((replace(a, count=count), replace(b, count=rng.randint(1, MAX_OBJECTS - count))))
     if family == "several":
-        c = world.group(rng, [a, b])
-        return Prompt((a, b, c) if rng.random() < 0.5 else (a, b, c, world.group(rng, [a, b, c])))
+        c = world.group(rng, [a.look, b.look])
+        return Prompt((a, b, c) if rng.random() < 0.5 else (a, b, c, world.group(rng, [a.look, b.look, c.look])))
     groups = (a,) if rng.random() < 0.5 else (a, b)
     others = [kind for kind in world.kinds if kind not in {group.kind for group in groups}]
-    return Prompt(groups, absent=rng.choice(others)) if others else Prompt(groups)
+    if not others:  # the world has no third kind
+        groups, others = (a,), [kind for kind in world.kinds if kind != a.kind]
+    require(bool(others), "kinds", world.kinds, "two, so that one can be absent")
+    return Prompt(groups, absent=rng.choice(others))
 
 
 def surrounding(world: World, rng: Random) -> Prompt:
     """Three small ones in a ring around one, or a large one behind one to three small ones."""
     inner = world.group(rng, size="small")
-    hollow = [kind for kind in world.kinds if kind in HOLLOW and (kind in SHAPES or kind != inner.kind)]
-    if hollow and len(world.colours) > 1 and rng.random() < 0.5:
+    if _hollow(world, inner.look) and len(world.colours) > 1 and rng.random() < 0.5:
         outer = behind(world, inner, rng)
         return Prompt((outer, replace(inner, count=rng.randint(1, 3))), "surrounding")
-    return Prompt((world.group(rng, [inner], size="small", count=3), inner), "surrounding")
+    return Prompt((world.group(rng, [inner.look], size="small", count=3), inner), "surrounding")
+
+
+def _hollow(world: World, inner: tuple[str, str | None]) -> list[str]:
+    """The kinds of `world` that this look can be seen before: sprites but itself, shapes if of another colour."""
+    seen = {kind: kind != inner[0] for kind in world.kinds}
+    seen.update({kind: any(colour != inner[1] for colour in world.colours) for kind in SHAPES})
+    return [kind for kind in world.kinds if kind in HOLLOW and seen[kind]]
 
 
 def behind(world: World, inner: Group, rng: Random) -> Group:
     """A large group that `inner` can be seen in front of: of another colour."""
-    kinds = [kind for kind in world.kinds if kind in HOLLOW and (kind in SHAPES or kind != inner.kind)]
-    same = [Group(kind, inner.colour) for kind in SHAPES]
+    kinds = _hollow(world, inner.look)
+    require(
+        bool(kinds), "kinds, colours", (world.kinds, world.colours), f"one of {HOLLOW} to stand behind {inner.look}"
+    )
+    same = [(kind, inner.colour) for kind in SHAPES]
     return world.group(rng, same, kind=rng.choice(kinds), size="large")
-
-
-# ---------------------------------------------------------------- places
-
-_QUADRANTS = ((0, 0), (0, 1), (1, 0), (1, 1))
 
 
 def place(prompts: Sequence[Prompt], generator: Generator | int) -> Scenes:
     """One scene per prompt, its objects at random lattice places that the prompt allows."""
     rng = _random(generator)
     return assemble([arranged(prompt, rng) for prompt in prompts], [prompt.ground for prompt in prompts])
-
-
-def arranged(prompt: Prompt, rng: Random) -> list[tuple[str, str | None, str, int, int]]:
-    """One scene as objects (kind, colour, size, row, column). Places follow from relation, numbers and sizes alone.
-
-    It may draw whole numbers, choices and samples only: `exact_scenes` walks through every draw there is.
-    """
-    singles = [group for group in prompt.groups for _ in range(group.count)]
-    if prompt.relation == "surrounding":
-        places = _around(prompt, rng)
-    elif prompt.relation == "riding":
-        row, column = rng.randint(10, 11), rng.randint(6, 9)
-        places = [(row - 6, column + rng.randint(-1, 1)), (row, column)]
-        # The rider is drawn last, in front of what it rides.
-        singles, places = singles[::-1], places[::-1]
-    elif len(singles) == 1:
-        reach = 1 if singles[0].size == "large" else 3
-        places = [(rng.randint(8 - reach, 7 + reach), rng.randint(8 - reach, 7 + reach))]
-    elif len(singles) == 2:
-        places = _beside(prompt.relation or rng.choice(SIDEWAYS), rng)
-    else:
-        corners = rng.sample(_QUADRANTS, len(singles))
-        places = [(3 + 8 * r + rng.randint(0, 1), 3 + 8 * c + rng.randint(0, 1)) for r, c in corners]
-    return [(g.kind, g.colour, g.size, row, column) for g, (row, column) in zip(singles, places)]
-
-
-def _beside(relation: str, rng: Random) -> list[tuple[int, int]]:
-    """Two places, the first `relation` the second: 7 to 9 cells apart one way, at most 2 the other."""
-    near, far = rng.randint(3, 4), rng.randint(11, 12)
-    across = rng.randint(6, 9)
-    also = across + rng.randint(-1, 1)
-    first, second = (near, far) if relation in ("left of", "above") else (far, near)
-    if relation in ("left of", "right of"):
-        return [(across, first), (also, second)]
-    return [(first, across), (second, also)]
-
-
-_INSIDE = {1: [(0, 0)], 2: [(0, -3), (0, 3)], 3: [(-3, 0), (2, -3), (2, 3)]}
-_RING = [(-5, 0), (3, -5), (3, 5)]
-
-
-def _around(prompt: Prompt, rng: Random) -> list[tuple[int, int]]:
-    """The places of a `surrounding` prompt: the pattern turned by a multiple of 90° around a centre."""
-    outer, inner = prompt.groups
-    centre = rng.randint(7, 8), rng.randint(7, 8)
-    offsets = [(0, 0), *_INSIDE[inner.count]] if outer.count == 1 else [*_RING, (0, 0)]
-    turns = rng.randint(0, 3)
-    for _ in range(turns):
-        offsets = [(x, -y) for y, x in offsets]
-    return [(centre[0] + y, centre[1] + x) for y, x in offsets]
 
 
 # ---------------------------------------------------------------- prompts to know by name
@@ -260,13 +254,21 @@ def minimal_pairs(
     "length" pairs differ in their last object, which a long caption (`captions.caption`) names after token 77.
     """
     require(failure in (*FAILURES, "surrounding"), "failure", repr(failure), f"one of {(*FAILURES, 'surrounding')}")
-    world, rng = world or World(), _random(generator)
+    n, world, rng = integer("n", n, 0), world or World(), _random(generator)
+    shapes, told = {kind for kind in world.kinds if kind in SHAPES}, (world.kinds, world.colours)
+    if failure == "attribute":
+        require(min(len(shapes), len(set(world.colours))) >= 2, "world", told, "two shapes and two colours")
+    if failure == "surrounding":
+        looks = [(kind, c) for kind in world.kinds for c in (world.colours if kind in SHAPES else (None,))]
+        require(
+            any(_hollow(world, look) for look in looks), "world", told, f"something to stand before one of {HOLLOW}"
+        )
     return [_pair(failure, world, rng) for _ in range(n)]
 
 
 def _pair(failure: str, world: World, rng: Random) -> tuple[Prompt, Prompt]:
     a = world.group(rng)
-    b = world.group(rng, [Group(a.kind, colour) for colour in (*COLOURS, None)])  # of another kind
+    b = world.group(rng, [(a.kind, colour) for colour in (*COLOURS, None)])  # of another kind
     if failure == "relation":
         prompt = Prompt((a, b), rng.choice(SIDEWAYS))
         return prompt, prompt.swapped()
@@ -276,12 +278,15 @@ def _pair(failure: str, world: World, rng: Random) -> tuple[Prompt, Prompt]:
         fewer, more = sorted(rng.sample(range(1, MAX_OBJECTS + 1), 2))
         return Prompt((replace(a, count=fewer),)), Prompt((replace(a, count=more),))
     if failure == "length":
-        c = world.group(rng, [a, b])
-        return Prompt((a, b, c)), Prompt((a, b, world.group(rng, [a, b, c])))
+        c = world.group(rng, [a.look, b.look])
+        return Prompt((a, b, c)), Prompt((a, b, world.group(rng, [a.look, b.look, c.look])))
     if failure == "surrounding":
+        while not _hollow(world, b.look):
+            b = world.group(rng)
         prompt = Prompt((behind(world, b, rng), replace(b, size="small", count=3)), "surrounding")
         return prompt, prompt.swapped()
-    a, b = (world.group(rng, [g], kind=rng.choice(SHAPES)) for g in (b, a))
+    shapes = [kind for kind in world.kinds if kind in SHAPES]
+    a, b = (world.group(rng, [g.look], kind=rng.choice(shapes)) for g in (b, a))
     while a.colour == b.colour or a.kind == b.kind:
-        b = world.group(rng, [a], kind=rng.choice(SHAPES))
+        b = world.group(rng, [a.look], kind=rng.choice(shapes))
     return Prompt((a, b)), Prompt((replace(a, colour=b.colour), replace(b, colour=a.colour)))

@@ -40,7 +40,7 @@ class TextTower(nn.Module):
     """Tokens (B, L) int64, L ≤ length → (B, out): a causal transformer, read at the first END.
 
     The causal mask lets END alone see the whole caption, and nothing that follows it. vocab: number of ids. end: the
-    id of END (49407 in OpenAI's vocabulary). hidden: width of the MLPs, 4·dim unless given.
+    id of END (49407 in OpenAI's vocabulary). hidden: width of the MLPs, 4·dim unless given. eps: of all norms.
     """
 
     def __init__(
@@ -54,14 +54,15 @@ class TextTower(nn.Module):
         *,
         hidden: int | None = None,
         activation: Activation = F.gelu,
+        eps: float = 1e-5,
         end: int = END,
     ):
         super().__init__()
         self.vocab, self.length, self.end, self.dim, self.out = vocab, length, end, dim, out
         self.token = nn.Embedding(vocab, dim)
         self.position = nn.Parameter(0.01 * torch.randn(length, dim))
-        blocks = [Block(dim, heads, hidden=hidden, activation=activation) for _ in range(depth)]
-        self.blocks, self.norm = nn.ModuleList(blocks), nn.LayerNorm(dim)
+        blocks = [Block(dim, heads, hidden=hidden, activation=activation, eps=eps) for _ in range(depth)]
+        self.blocks, self.norm = nn.ModuleList(blocks), nn.LayerNorm(dim, eps)
         self.projection = nn.Linear(dim, out, bias=False)
         nn.init.normal_(self.token.weight, std=0.02)
         nn.init.normal_(self.projection.weight, std=dim**-0.5)
@@ -102,7 +103,8 @@ class ImageTower(nn.Module):
     """Pictures (B, channels, side, side) in [−1, 1] → (B, out): a vision transformer read at its class token.
 
     patch: side of the squares that become tokens, a divisor of side. mean, std: per channel, of pixels in [0, 1], to
-    normalise by; the default leaves [−1, 1] as it is. Source: arXiv 2010.11929, with CLIP's norm before the blocks.
+    normalise by; the default leaves [−1, 1] as it is. hidden, eps: as in `TextTower`. Source: arXiv 2010.11929, with
+    CLIP's norm before the blocks.
     """
 
     mean: Tensor
@@ -120,6 +122,7 @@ class ImageTower(nn.Module):
         *,
         hidden: int | None = None,
         activation: Activation = F.gelu,
+        eps: float = 1e-5,
         mean: tuple[float, ...] | None = None,
         std: tuple[float, ...] | None = None,
     ):
@@ -129,8 +132,8 @@ class ImageTower(nn.Module):
         self.class_token = nn.Parameter(dim**-0.5 * torch.randn(dim))
         self.patches = nn.Conv2d(channels, dim, patch, stride=patch, bias=False)
         self.position = nn.Parameter(0.01 * torch.randn(1 + (side // patch) ** 2, dim))
-        blocks = [Block(dim, heads, hidden=hidden, activation=activation) for _ in range(depth)]
-        self.norm_in, self.blocks, self.norm_out = nn.LayerNorm(dim), nn.ModuleList(blocks), nn.LayerNorm(dim)
+        blocks = [Block(dim, heads, hidden=hidden, activation=activation, eps=eps) for _ in range(depth)]
+        self.norm_in, self.blocks, self.norm_out = nn.LayerNorm(dim, eps), nn.ModuleList(blocks), nn.LayerNorm(dim, eps)
         self.projection = nn.Linear(dim, out, bias=False)
         nn.init.normal_(self.projection.weight, std=dim**-0.5)
         for name, given in (("mean", mean), ("std", std)):
@@ -142,6 +145,7 @@ class ImageTower(nn.Module):
         """The class token's vector, then one per patch, row by row, before the last norm: (B, 1 + patches, dim)."""
         require_floating("pictures", pictures)
         require_shape("pictures", pictures, (None, self.channels, self.side, self.side))
+        pictures = pictures.to(self.class_token.dtype)  # float64 from NumPy, or half-precision weights
         x = self.patches(((pictures + 1) / 2 - self.mean) / self.std)  # (B, dim, side/patch, side/patch)
         x = torch.cat([self.class_token.expand(len(x), 1, -1), x.flatten(2).transpose(1, 2)], dim=1) + self.position
         x = self.norm_in(x)

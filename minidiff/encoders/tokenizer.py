@@ -212,17 +212,18 @@ class BytePairTokenizer:
         joined = (b"".join(self.bytes[i] for i in row) for row in _contents(tokens, len(self)))
         return [text.decode(errors="replace").removeprefix(" ") for text in joined]
 
-    def save(self, path: Path) -> None:
+    def save(self, path: str | Path) -> None:
         """Write the merges and the length as JSON, whole or not at all."""
 
         def write(temporary: Path) -> None:
             temporary.write_text(json.dumps({"length": self.length, "merges": self.merges}), encoding="utf-8")
 
-        write_whole(path, write)
+        write_whole(Path(path), write)
 
     @classmethod
-    def load(cls, path: Path) -> "BytePairTokenizer":
+    def load(cls, path: str | Path) -> "BytePairTokenizer":
         """A tokenizer from a file written by `save`. `ValueError` if it is missing, cut off or something else."""
+        path = Path(path)
         require(path.is_file(), "path", str(path), "an existing file of merges")
         try:
             facts = json.loads(path.read_text(encoding="utf-8"))

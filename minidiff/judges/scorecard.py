@@ -6,8 +6,9 @@ surrounding, long captions), have answers without a detector's errors. An unread
 """
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
 from math import atan2, pi, sqrt
 from typing import Protocol
 
@@ -15,7 +16,7 @@ import torch
 from torch import Generator, Tensor
 
 from minidiff.data.captions import captions
-from minidiff.data.prompts import Group, Prompt, World, place
+from minidiff.data.prompts import Prompt, World, place
 from minidiff.data.scenes import GROUNDS, LATTICE, RADIUS, render
 from minidiff.judges.scenes import Parsed, names, parse
 from minidiff.validate import describe, require
@@ -25,8 +26,15 @@ CLEARLY = 3
 """Lattice cells by which one object must be to the left of (above …) another."""
 
 
-def _is(thing: Object, group: Group, colour: bool = True) -> bool:
-    return thing[0] == group.kind and (not colour or thing[1] == group.colour)
+Members = list[list[Object]]
+
+
+def _assigned(prompt: Prompt, things: Sequence[Object]) -> Iterator[Members]:
+    """Which things make up each group, by kind and colour; several ways where groups look alike. Others stay out."""
+    fits = [[i for i, group in enumerate(prompt.groups) if thing[:2] == group.look] for thing in things]
+    told = [(thing, where) for thing, where in zip(things, fits) if where]
+    for chosen in product(*(where for _, where in told)):
+        yield [[thing for (thing, _), c in zip(told, chosen) if c == i] for i in range(len(prompt.groups))]
 
 
 def related(relation: str, first: Sequence[Object], second: Sequence[Object]) -> bool:
@@ -70,10 +78,12 @@ def shows(prompt: Prompt, things: Sequence[Object], ground: str = "plain") -> bo
     """
     if ground != prompt.ground or any(thing[0] == prompt.absent for thing in things):
         return False
+    looks = {group.look for group in prompt.groups}
+    return all(thing[:2] in looks for thing in things) and any(_fit(prompt, m) for m in _assigned(prompt, things))
+
+
+def _fit(prompt: Prompt, members: Members) -> bool:
     some = prompt.relation == "surrounding"
-    members = [[thing for thing in things if _is(thing, group)] for group in prompt.groups]
-    if sum(map(len, members)) != len(things):
-        return False
     for group, found in zip(prompt.groups, members):
         enough = (len(found) > 1) == (group.count > 1) and bool(found) if some else len(found) == group.count
         sized = some or group.size == "medium" or all(thing[2] == group.size for thing in found)
@@ -113,16 +123,15 @@ def answer(question: str, prompt: Prompt, things: Sequence[Object]) -> bool:
     if question in ("one object", "two objects"):
         wanted = Counter(group.kind for group in prompt.groups)
         return not wanted - Counter(thing[0] for thing in things)
-    members = [[thing for thing in things if _is(thing, group)] for group in prompt.groups]
-    if question == "counting":
-        return all(len(found) == group.count for found, group in zip(members, prompt.groups))
-    if question == "position":
-        return related(str(prompt.relation), *members)
-    if question == "negation":
-        return all(members) and all(thing[0] != prompt.absent for thing in things)
     if question in ("surrounding", "long captions"):
         return shows(prompt, things)
-    return all(members)
+    ways = list(_assigned(prompt, things))
+    if question == "counting":
+        return any(all(len(found) == group.count for found, group in zip(way, prompt.groups)) for way in ways)
+    if question == "position":
+        return any(related(str(prompt.relation), *way) for way in ways)
+    there = any(all(way) for way in ways)
+    return there and (question != "negation" or all(thing[0] != prompt.absent for thing in things))
 
 
 @dataclass(frozen=True)

@@ -34,13 +34,17 @@ def two(a: Group, count_a: int, b: Group, count_b: int) -> Prompt:
 
 
 # How many pictures each allows, counted by hand: 6·6 places of one, 2·2 of a large one; 2·2·4·3 of a relation; among
-# two alike, rows 5–10 at most 1 apart, not both outside 6–9, are 14 pairs, times 2·2, times 2; corners times 2·2.
+# two alike, rows 5–10 at most 1 apart, not both outside 6–9, are 14 pairs, times 2·2, times 2; corners times 2·2. Two
+# facing one: 2·2 columns, 2·2 rows of the two, 2 of the one; two facing two: 2 columns, 3 rows.
 COUNTS = {
     "empty": (Prompt(), 1),
     "one": (Prompt((RED,)), 36),
     "small": (Prompt((SMALL,)), 36),
     "large": (Prompt((BEHIND,)), 4),
     "relation": (Prompt((RED, BLUE), "left of"), 48),
+    "two left of one": (replace(two(RED, 2, BLUE, 1), relation="left of"), 4 * 4 * 2),
+    "one above two": (replace(two(RED, 1, BLUE, 2), relation="above"), 4 * 4 * 2),
+    "two below two": (replace(two(RED, 2, BLUE, 2), relation="below"), 2 * 3),
     "pair": (Prompt((RED, BLUE)), 4 * 48),
     "two": (Prompt((Group("cross", "red", count=2),)), 14 * 4 * 2),
     "three": (Prompt((Group("cross", "red", count=3),)), 4 * 4**3),
@@ -187,7 +191,7 @@ def noisy(prompts, seed, side=16, dtype=torch.float32):
     return x0, torch.randn(x0.shape, generator=torch.Generator().manual_seed(seed), dtype=dtype)
 
 
-LARGE = Prompt((BEHIND, Group("square", "blue", "large")), "left of")
+LARGE = Prompt((BEHIND, Group("square", "blue", "small", 3)), "surrounding")
 HARD = {
     "four kinds": COUNTS["four kinds"][0],
     "some": SOME,

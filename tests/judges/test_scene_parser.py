@@ -5,8 +5,10 @@ from dataclasses import replace
 import pytest
 import torch
 
-from minidiff.data.prompts import LECTURE, World, place
+from minidiff.data.exact_scenes import arrangements
+from minidiff.data.prompts import LECTURE, Group, Prompt, World, place
 from minidiff.data.scenes import KINDS, SHAPES, assemble, empty, render
+from minidiff.judges import scenes as judge
 from minidiff.judges.scenes import READABLE, names, parse, same
 from minidiff.judges.scorecard import matches
 
@@ -101,6 +103,44 @@ def test_a_picture_is_read_alike_in_any_batch_and_dtype(held_out):
     whole, parts, double = parse(x[:100]), parse(x[:100], chunk=7), parse(x[:100].double())
     assert bool(same(whole.scenes, parts.scenes).all())
     assert bool(same(whole.scenes, double.scenes).all())
+
+
+def behind(outer: str, colour: str | None, *inner) -> Prompt:
+    return Prompt((Group(outer, colour, "large"), Group(*inner)), "surrounding")
+
+
+IN_FRONT = {
+    "a rider touches its mount": (Prompt((Group("circle", "yellow"), Group("cross", "blue")), "riding"), 16),
+    "parts of a sprite": (Prompt((Group("circle", "yellow"), Group("circle", "red", "small")), "riding"), 32),
+    "on snow": (replace(behind("circle", "yellow", "circle", "blue", "small", 3), ground="snow"), 16),
+    "a split sprite": (behind("lightbulb", None, "circle", "black", "small", 2), 32),
+    "nearly alike": (behind("lightbulb", None, "star", "yellow", "small"), 32),
+    "brown before brown": (behind("house", None, "dog", None, "small", 2), 32),
+}
+
+
+@pytest.mark.parametrize(("prompt", "side"), IN_FRONT.values(), ids=IN_FRONT.keys())
+def test_what_stands_in_front_of_others_is_read(prompt, side, monkeypatch):
+    """In every arrangement. Control: without exact readings, most are taken for something else."""
+    scenes, _ = arrangements(prompt)
+    x = render(scenes, side)
+    assert bool(same(parse(x).scenes, scenes).all())
+    monkeypatch.setattr(judge, "_exactly", lambda *_: None)
+    assert float(same(parse(x).scenes, scenes).float().mean()) <= 0.5
+
+
+@pytest.mark.parametrize("side", [16, 32])
+def test_a_models_pictures_are_read_as_without_exact_readings(side, monkeypatch):
+    """Recorded scores rest on it: noise, and two scenes in one."""
+    x = render(place(World(kinds=SHAPES if side == 16 else KINDS).prompts(48 if side == 16 else 16, 3), 4), side)
+    noise = torch.randn(x.shape, generator=torch.Generator().manual_seed(0))
+    pictures = torch.cat([x + 0.1 * noise, 0.6 * x + 0.4 * x.roll(1, 0), x.roll(2, 2) + 0.03 * noise])
+    new = parse(pictures)
+    monkeypatch.setattr(judge, "_exactly", lambda *_: None)
+    old = parse(pictures)
+    assert bool(same(new.scenes, old.scenes).all())
+    assert torch.equal(new.error, old.error)
+    assert torch.equal(new.readable, old.readable)
 
 
 def test_a_hidden_object_is_not_invented():
