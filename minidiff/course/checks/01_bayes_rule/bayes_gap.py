@@ -41,7 +41,6 @@ def _draw_triples(seed: int) -> list[Inputs]:
     return [
         case(line, 8, t=0.3, y=2),  # Bayes' rule holds
         case(line, 8, t=0.5, y=0, c=2.0),  # and still does with any constant
-        case(line, 5, t=0.4, y=1, stretch=2.0),
         case(plane, 6, t=0.5, y=1, stretch=0.5),
         case(plane, 1, t=0.8, y=0, c=-1.0, stretch=3.0),  # batch of one
         case(line, 2, t=0.3, y=0, stretch=-9.0),  # far worse than none
