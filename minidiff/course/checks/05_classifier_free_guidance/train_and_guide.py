@@ -35,7 +35,7 @@ def _draw_runs(seed: int) -> list[Inputs]:
         ]
         weights = net.first_weights(torch.Size(shape).numel(), g)
         # Far from the seeds that tests and notebooks give to PyTorch's own generator.
-        return net, weights, batches, null, p, 0.05, Generator().manual_seed(7_000_003 * (seed + 1) + len(sizes))
+        return net, weights, batches, null, p, 0.05, Generator().manual_seed((7_000_003 * (seed + 1) + len(sizes)) % 2**32)
 
     return [
         case([5] * 4, (2,), p=0.4),
@@ -51,7 +51,8 @@ class _Bound(nn.Module):
 
     def __init__(self, net: Net, weights: list[Tensor]):
         super().__init__()
-        self.net, self.weights = net, nn.ParameterList(nn.Parameter(w.detach().clone()) for w in weights)
+        self.net = lambda *given: net(*given)  # a copy of this module, as `fit` makes one, shares it
+        self.weights = nn.ParameterList(nn.Parameter(w.detach().clone()) for w in weights)
 
     def forward(self, x_t: Tensor, t: Tensor, *, y: Tensor) -> Tensor:
         return self.net(list(self.weights), x_t, t, y)
@@ -193,8 +194,11 @@ EXERCISE = Exercise(
         "`torch.no_grad()`: `u = net(now, x, clock, y)`, only inside the interval "
         "`u = u + w * (u - net(now, x, clock, torch.full_like(y, null)))`, then `x = x + (s - t) * u`.",
     ),
-    expected="to be measured 0",
+    expected="accuracy 0.81 ± 0.02 at w = 0, 0.999 ± 0.002 at w = 3 and 0.95 ± 0.02 at w = 3 for t ≤ 0.3; in lookalike "
+    "clouds 0.33 ± 0.04 at w = 3 and 0.63 ± 0.03 in the interval; near the data 0.84 ± 0.05 at w = 3, and of the control "
+    "0.12 ± 0.15 (6 seeds).",
     trap="a null branch that was never trained raises no error and leaves the loss as it is; at w = 0 the samples are "
-    "even right. And an interval the wrong way round still guides, only where it was not meant to.",
+    "even right, and at w = 3 nearly all are judged right: they run away on the right side. "
+    "And an interval the wrong way round still guides, only where it was not meant to.",
     shortcuts=("minidiff.training.diffuse", "minidiff.guidance.cfg", "minidiff.guidance.mix"),
 )
