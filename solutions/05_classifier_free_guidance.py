@@ -12,6 +12,7 @@
 # **Graded?** Only the cells with your functions count: put what a function needs, imports too, into its own cell.
 
 # %%
+import matplotlib.pyplot as plt
 import torch
 from torch import Generator, Tensor
 
@@ -150,6 +151,9 @@ show.table({f"class {c}": [share] for c, share in enumerate(per_class)}, ["", "s
 
 
 # %% answer="05-train-and-guide"
+from itertools import pairwise
+
+
 def train_and_guide(net, weights, batches, null: int, p: float, lr: float, generator: Generator):
     """Train one network on labels and on `null`, and return a guided sampler.
 
@@ -177,7 +181,7 @@ def train_and_guide(net, weights, batches, null: int, p: float, lr: float, gener
     @torch.no_grad()
     def sample(noise: Tensor, y: Tensor, times: Tensor, w: float, low: float, high: float) -> Tensor:
         x, nothing = noise, torch.full_like(y, null)
-        for t, s in zip(times[:-1], times[1:]):
+        for t, s in pairwise(times):
             clock = t.to(x).expand(len(x))
             u = net(now, x, clock, y)
             if low <= float(t) <= high:  # the null branch is asked only here: that is the saving
@@ -223,8 +227,7 @@ runs = {
 figure, axes = show.panels(1, 4, size=(2.7, 2.8))
 for ax, (name, x) in zip(axes, runs.items()):
     show.points(x, asked, ax=ax, limit=4, size=3, title=name)
-figure.suptitle("Without dropping, guidance leads away from the data (colour: the class that was asked for)");
-
+figure.suptitle("Without dropping, guidance leads away from the data (colour: the class that was asked for)")
 # %% [markdown]
 # Three judges: the class, the neighbourhood of the data (`precision`), and the clouds visited (data: 0.67). Which of them
 # notices the untrained null branch, and which does not?
@@ -349,7 +352,6 @@ show.table({f"w = {w:g}": values for w, values in bought.items()}, ["", "judged 
 # **A good answer** (about ten lines) compares intervals at *equal accuracy*, not at equal $w$; has mean and spread over at least
 # 5 seeds; has the controls "no guidance", "everywhere" and "two samples of the data"; says which differences are larger than
 # their spread; and ends with one sentence that could be wrong, and what would show it.
-
 
 
 # %%

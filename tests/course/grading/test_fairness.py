@@ -82,9 +82,7 @@ def _keep_below(null, p):
 
 
 def _in_float64(null, p):
-    return lambda y, generator: torch.where(
-        torch.rand(len(y), generator=generator, dtype=torch.float64) < p, null, y
-    )
+    return lambda y, generator: torch.where(torch.rand(len(y), generator=generator, dtype=torch.float64) < p, null, y)
 
 
 def _by_choice(null, p):
@@ -383,7 +381,9 @@ def test_a_value_where_a_function_was_asked_for():
 
 
 def test_labels_that_come_back_as_a_list_are_no_tensor():
-    answer = lambda null, p: lambda y, generator: [null if float(torch.rand((), generator=generator)) < p else 0] * len(y)
+    answer = lambda null, p: (
+        lambda y, generator: [null if float(torch.rand((), generator=generator)) < p else 0] * len(y)
+    )
     here = judge(DROP, try_out(DROP, answer))
     assert here.kind == "type"
     assert "returned a list; expected" in here.message

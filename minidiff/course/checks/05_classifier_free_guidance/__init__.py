@@ -5,8 +5,7 @@ from minidiff.course.exercise import Experiment
 from . import cfg_variance, combine_branches, drop_labels, neighbour_recall, train_and_guide
 
 EXERCISES = tuple(
-    module.EXERCISE
-    for module in (combine_branches, drop_labels, train_and_guide, cfg_variance, neighbour_recall)
+    module.EXERCISE for module in (combine_branches, drop_labels, train_and_guide, cfg_variance, neighbour_recall)
 )
 EXPERIMENTS = (
     Experiment(

@@ -74,8 +74,8 @@ EXERCISE = Exercise(
     ),
     hints=(
         "Two checks before you start: at w = 0 both values are c, at w = −1 both are d.",
-        "Tilted: exponents add, so precisions (1/variance) combine with the weights 1 + w and −w. ODE: dx/du = x·(something "
-        "that depends on u alone), so integrate d log x; each of its two parts gives a logarithm.",
+        "Tilted: exponents add, so precisions (1/variance) combine with the weights 1 + w and −w. ODE: dx/du = x times "
+        "what depends on u alone: integrate d log x; each of its two parts gives a logarithm.",
         "log x² = (1 + w)·log(c + u) − w·log(d + u) + constant. Take u → ∞, where x² ≈ u, and u = 0.",
     ),
     expected="for c = 1, d = 2, w = 2 the sampler gives 0.252 ± 0.005 (5 seeds of 20,000 points): the ODE's 1/4, "

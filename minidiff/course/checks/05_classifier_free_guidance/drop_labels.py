@@ -116,8 +116,8 @@ EXERCISE = Exercise(
     hints=(
         "How many random numbers do you need for a batch of B labels? One, or B? And where do they come from?",
         "`torch.rand(len(y), generator=generator) < p` is true for a share p of the pictures.",
-        "Return an inner function `drop(y, generator)`. In it, `torch.where(mask, null, y)` takes `null` where the mask "
-        "is true, and leaves `y` itself untouched.",
+        "Return an inner function `drop(y, generator)`. In it, `torch.where(mask, null, y)` takes `null` where the "
+        "mask is true, and leaves `y` itself untouched.",
     ),
     expected="of the 2,000 labels of each class a share of 0.151 ± 0.008 (5 seeds) is dropped at p = 0.15.",
     trap="one coin per batch, or the same number in each, drop the right share on average, so the loss curve "

@@ -1,7 +1,5 @@
 """Exercise 05-train-and-guide: both branches in one network, and a sampler that uses them."""
 
-from collections.abc import Callable
-from itertools import pairwise
 from math import inf
 
 import torch
@@ -16,11 +14,7 @@ from minidiff.schedules import Linear
 from minidiff.training import drop_condition, fit
 
 from .._common import normal
-from ._common import TinyNet
-
-Net = Callable[[list[Tensor], Tensor, Tensor, Tensor], Tensor]
-Batches = list[tuple[Tensor, Tensor]]
-Sampler = Callable[..., Tensor]
+from ._common import Batches, Net, Sampler, TinyNet, by_hand
 
 
 def _draw_runs(seed: int) -> list[Inputs]:
@@ -35,7 +29,15 @@ def _draw_runs(seed: int) -> list[Inputs]:
         ]
         weights = net.first_weights(torch.Size(shape).numel(), g)
         # Far from the seeds that tests and notebooks give to PyTorch's own generator.
-        return net, weights, batches, null, p, 0.05, Generator().manual_seed((7_000_003 * (seed + 1) + len(sizes)) % 2**32)
+        return (
+            net,
+            weights,
+            batches,
+            null,
+            p,
+            0.05,
+            Generator().manual_seed((7_000_003 * (seed + 1) + len(sizes)) % 2**32),
+        )
 
     return [
         case([5] * 4, (2,), p=0.4),
@@ -83,45 +85,6 @@ def train_and_guide(
     return walk
 
 
-def _by_hand(flaw: str = "") -> Callable[..., Sampler]:
-    """Written out, with one thing wrong: which one, `flaw` says; "" is right."""
-
-    def train_and_guide(
-        net: Net, weights: list[Tensor], batches: Batches, null: int, p: float, lr: float, generator: Generator
-    ) -> Sampler:
-        now = [v.clone().requires_grad_() for v in weights]
-        optimizer = torch.optim.Adam(now, lr=lr)
-        for x0, y in batches:
-            t, eps = torch.rand(len(x0), generator=generator), torch.randn(x0.shape, generator=generator)
-            coins = torch.rand(() if flaw == "whole-batch" else y.shape, generator=generator)
-            seen = y if flaw == "null-untrained" else torch.where(coins < p, null, y)
-            at = t.reshape(-1, *[1] * (x0.ndim - 1))
-            loss = (net(now, x0 + at * (eps - x0), t, seen) - (eps - x0)).square().mean()
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-
-        @torch.no_grad()
-        def walk(noise: Tensor, y: Tensor, times: Tensor, w: float, low: float, high: float) -> Tensor:
-            x, none = noise, torch.full_like(y, null)
-            for t, s in pairwise(times):
-                clock, inside = t.to(x).expand(len(x)), low <= float(t) <= high
-                if flaw == "inside-out":
-                    inside = not inside
-                label = torch.where(torch.rand(y.shape, generator=generator) < p, null, y) if flaw == "drops" else y
-                u = net(now, x, clock, label)
-                if inside or flaw == "both-always":
-                    bad = net(now, x, clock, none)
-                    if inside:
-                        u = torch.lerp(bad, u, w if flaw == "scale" else 1 + w)
-                x = x + (s - t).to(x) * u
-            return x
-
-        return walk
-
-    return train_and_guide
-
-
 def _walked(sampler: Sampler, net: TinyNet, weights: list[Tensor], batches: Batches, null: int, *rest) -> tuple:
     """Samples at several strengths and intervals, the noise afterwards, and how many pictures one run asked about."""
     classes = [y for y in range(net.labels) if y != null]
@@ -151,40 +114,40 @@ EXERCISE = Exercise(
     mistakes=(
         Mistake(
             "null-never-trained",
-            _by_hand("null-untrained"),
+            by_hand("null-untrained"),
             "Your network is never shown `null` in training, so that its row of the table keeps the numbers it began "
             "with, and guidance pushes away from nonsense. Put `null` in place of y wherever the coin says so.",
         ),
         Mistake(
             "whole-batch",
-            _by_hand("whole-batch"),
+            by_hand("whole-batch"),
             "You throw one coin for the whole batch: every step then trains one branch only. Throw one per picture.",
         ),
         Mistake(
             "scale-for-w",
-            _by_hand("scale"),
+            by_hand("scale"),
             "Your strength is the guidance_scale of other libraries, s = 1 + w: at w = 0 you leave the label out. Here "
             "w counts from the conditional branch.",
         ),
         Mistake(
             "inside-out",
-            _by_hand("inside-out"),
+            by_hand("inside-out"),
             "Your sampler guides outside the interval and leaves the inside plain. Turn the condition round.",
         ),
         Mistake(
             "drops-while-sampling",
-            _by_hand("drops"),
+            by_hand("drops"),
             "Your sampler drops labels as well: a share p of the conditional branch is none. Dropping belongs to the "
             "training; a sampler asks for exactly the labels it is given, and for `null`.",
         ),
         Mistake(
             "both-always",
-            _by_hand("both-always"),
+            by_hand("both-always"),
             "The samples are right, but you ask for the null branch at every step, also where nothing uses it. "
             "Half of the gain of an interval is speed: outside, one evaluation is enough.",
         ),
     ),
-    alternatives=(_by_hand(),),
+    alternatives=(by_hand(),),
     hints=(
         "Two parts. Training: copies of the weights that require gradients, an optimizer, and for each batch noise, "
         "labels, loss, step. Sampling: a function inside your function, which finds the trained copies by itself.",
@@ -195,8 +158,8 @@ EXERCISE = Exercise(
         "`u = u + w * (u - net(now, x, clock, torch.full_like(y, null)))`, then `x = x + (s - t) * u`.",
     ),
     expected="accuracy 0.81 ± 0.02 at w = 0, 0.999 ± 0.002 at w = 3 and 0.95 ± 0.02 at w = 3 for t ≤ 0.3; in lookalike "
-    "clouds 0.33 ± 0.04 at w = 3 and 0.63 ± 0.03 in the interval; near the data 0.84 ± 0.05 at w = 3, and of the control "
-    "0.12 ± 0.15 (6 seeds).",
+    "clouds 0.33 ± 0.04 at w = 3 and 0.63 ± 0.03 in the interval; near the data 0.84 ± 0.05 at w = 3, and 0.12 ± 0.15 "
+    "of the control (6 seeds).",
     trap="a null branch that was never trained raises no error and leaves the loss as it is; at w = 0 the samples are "
     "even right, and at w = 3 nearly all are judged right: they run away on the right side. "
     "And an interval the wrong way round still guides, only where it was not meant to.",
