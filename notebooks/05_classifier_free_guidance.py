@@ -83,9 +83,11 @@ t = level(0.4)
 vectors = {
     "conditional score, class 0 (blue)": lambda x: world.score(x, t, schedule, 0),
     "unconditional score": lambda x: world.score(x, t, schedule),
-    "difference: the classifier": lambda x: world.score(x, t, schedule, 0) - world.score(x, t, schedule),
+    "difference (arrows 3 times as long)": lambda x: world.score(x, t, schedule, 0) - world.score(x, t, schedule),
 }
-draw.fields(vectors, points * 0.6, labels, "The branches differ by a push to the side of class 0 (t = 0.4)")
+draw.fields(
+    vectors, (130, 130, 43), points * 0.6, labels, "The branches differ by a push to the side of class 0 (t = 0.4)"
+)
 # %% [markdown]
 # ## 2. The rule, in two spellings and any coordinates (core, 10 minutes)
 #

@@ -8,12 +8,14 @@ from minidiff.show.plots import field, grid, points
 from minidiff.show.style import BLACK, BLUE, GREEN, ORANGE, RED, SKY, panels
 
 
-def fields(vectors: Mapping[str, Callable[[Tensor], Tensor]], x: Tensor, y: Tensor, title: str) -> None:
-    """Vector fields side by side over the same clouds of points x (N, 2), labels y (N,); arrows share one scale."""
+def fields(
+    vectors: Mapping[str, Callable[[Tensor], Tensor]], scales: Sequence[float], x: Tensor, y: Tensor, title: str
+) -> None:
+    """Vector fields side by side over the same clouds of points x (N, 2), labels y (N,); scales: as of `show.field`."""
     figure, axes = panels(1, len(vectors), size=(3.3, 3.3))
-    for ax, (name, field_of) in zip(axes, vectors.items()):
+    for ax, scale, (name, field_of) in zip(axes, scales, vectors.items()):
         points(x, y, ax=ax, alpha=0.12)
-        field(field_of, limit=2.2, n=13, ax=ax, title=name, scale=130)
+        field(field_of, limit=2.2, n=13, ax=ax, title=name, scale=scale)
     figure.suptitle(title)
 
 
@@ -84,5 +86,5 @@ def overshoot(
         ax.plot(line, tilted[w], color=RED, linestyle="--", label="tilted density")
         ax.set(xlabel="x", xlim=(-0.5, 4.0), title=f"w = {w:g}: mean of the samples {float(x.mean()):.2f}")
     axes[0].set_ylabel("density")
-    axes[-1].legend(loc="upper right")
+    axes[0].legend(loc="upper right")
     figure.suptitle(title)
