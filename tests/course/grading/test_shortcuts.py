@@ -47,7 +47,7 @@ ANSWERING = {
     "02-ddim-step": {"minidiff.samplers.ddim"},
     "03-dps": {"minidiff.guidance.likelihood"},
     "05-combine-branches": {"minidiff.guidance.extrapolate"},
-    "05-guidance-interval": {"minidiff.guidance.extrapolate", "minidiff.guidance.within", "minidiff.guidance.bind"},
+    "05-drop-labels": {"minidiff.training.drop_condition"},
     "06-mismatch-auc": {"minidiff.retrieval.auc"},
 }
 
