@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim.adamw import adamw
 
-from minidiff.validate import describe, require
+from minidiff.validate import describe, not_negative, number, require
 
 # σ ↦ a·σ + b·σ³ + c·σ⁵: the first three of the paper's table, best for singular values in [0.001, 1]. From there they
 # lead into [0.13, 1.87], on average to about 1; more polynomials come closer.
@@ -54,13 +54,18 @@ class Muon(torch.optim.Optimizer):
         betas: tuple[float, float] = (0.9, 0.98),
         eps: float = 1e-8,
     ):
-        require(lr >= 0, "lr", lr, "a number ≥ 0")
-        require(0 <= momentum < 1, "momentum", momentum, "a number in [0, 1)")
-        require(weight_decay >= 0, "weight_decay", weight_decay, "a number ≥ 0")
-        require(all(0 <= beta < 1 for beta in betas), "betas", betas, "two numbers in [0, 1)")
+        share = lambda name, value, expected: number(name, value, expected, lambda v: 0 <= v < 1)
         # `fused` makes load_state_dict put AdamW's count of steps on the parameter's device.
-        own = {"lr": lr, "weight_decay": weight_decay, "muon": True, "momentum": momentum}
-        super().__init__(params, {**own, "betas": betas, "eps": eps, "fused": True})
+        defaults = {
+            "lr": not_negative("lr", lr),
+            "weight_decay": not_negative("weight_decay", weight_decay),
+            "muon": True,
+            "momentum": share("momentum", momentum, "a number in [0, 1)"),
+            "betas": tuple(share("betas", beta, "two numbers in [0, 1)") for beta in betas),
+            "eps": not_negative("eps", eps),
+            "fused": True,
+        }
+        super().__init__(params, defaults)
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         super().add_param_group(param_group)
