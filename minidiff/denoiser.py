@@ -75,7 +75,8 @@ class Denoiser(nn.Module):
         target = self.prediction.target(self.schedule, x0, eps, expand_like(t, x0).to(x0.device)).to(x0.dtype)
         output = self._output(x_t, t, cond)
         require_like("net output", output, target, "the target")
-        errors = (output - target).square()
+        exact = torch.promote_types(x0.dtype, torch.float32)  # squares and weights leave the range of half precision
+        errors = (output.to(exact) - target.to(exact)).square()
         if self.weight is None or t.ndim <= 1:
             loss = errors.reshape(len(x0), -1).mean(1)
             return loss if self.weight is None else loss * self.weight(self.schedule, t).to(loss)

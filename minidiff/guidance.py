@@ -176,7 +176,7 @@ def _moved(x0: Tensor, w: Weight, schedule: Schedule, x: Tensor, t: Tensor, grad
     alpha, sigma = schedule(expand_like(t.to(_at_least_fp32(t)), x))
     factor = torch.where(alpha > 0, sigma**2 / alpha.clamp(min=torch.finfo(alpha.dtype).tiny), 0.0)
     factor = factor.to(x.device, _at_least_fp32(x)) if factor.ndim else factor
-    return (x0 + _weight(w, x) * factor * gradient).to(x0.dtype)
+    return (x0 + _weight(w, x) * factor * gradient.to(_at_least_fp32(x))).to(x0.dtype)
 
 
 def classifier(denoise: Denoise, log_prob: LogProb, schedule: Schedule, w: Weight = 1.0) -> Denoise:

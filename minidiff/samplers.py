@@ -97,7 +97,7 @@ def heun(schedule: Schedule) -> Step:
     On the ODE dx = x̂0·dα + ε̂·dσ:  x_s = x_t + (α_s − α_t)·(x̂0_t + x̂0_s)/2 + (σ_s − σ_t)·(ε̂_t + ε̂_s)/2, where x̂0_s
     and ε̂_s are taken at the end of the DDIM step. On Linear that is the mean of the slopes dx/dt, on Karras the paper's
     mean of the slopes dx/dσ. No rate is needed: those of the DDPM table jump. Where σ_s = 0, ε̂_s is 0/0, and the step
-    is DDIM's.
+    is DDIM's; so it is where σ_s/σ_t is less than the rounding of x_t, which the mean would blow up.
 
     At that end x = α_s·x̂0_t + σ_s·ε̂_t, so ε̂_s = ε̂_t + (α_s/σ_s)·(x̂0_t − x̂0_s). Put in, what Heun adds to the DDIM step
     is (α_s·σ_t/σ_s − α_t)/2·(x̂0_s − x̂0_t).
@@ -107,7 +107,7 @@ def heun(schedule: Schedule) -> Step:
         (alpha_t, sigma_t), (alpha_s, sigma_s) = schedule(t), schedule(s)
         x0 = denoise(x_t, t)
         x_s = _straight(x_t, x0, alpha_t, alpha_s, sigma_s / sigma_t)
-        if sigma_s == 0:
+        if sigma_s < torch.finfo(x_t.dtype).eps * sigma_t:
             return x_s
         return x_s + (alpha_s * sigma_t / sigma_s - alpha_t) / 2 * (denoise(x_s, s) - x0)
 
@@ -130,8 +130,8 @@ def dpmpp_2m(schedule: Schedule) -> Step:
         x0 = denoise(x_t, t)
         h = torch.log(alpha_s / sigma_s) - torch.log(alpha_t / sigma_t)
         extrapolated = x0
-        if x_t in memory and sigma_s > 0:
-            x0_last, h_last = memory[x_t]
+        x0_last, h_last = memory.get(x_t, (x0, 0))
+        if h_last > 0 and sigma_s > 0:  # near t = 0 neighbouring times may have the same σ, Karras' smallest
             extrapolated = x0 + h / (2 * h_last) * (x0 - x0_last)
         shrink = alpha_t / alpha_s * (sigma_s / sigma_t)  # e^(−h), finite also where λ is not
         x_s = sigma_s / sigma_t * x_t + alpha_s * (1 - shrink) * extrapolated

@@ -53,8 +53,7 @@ class Mixture:
         require(labels.shape == (k,) and labels.dtype == torch.int64, "labels", describe(labels), f"int64 ({k},)")
         used = labels.unique().tolist()
         require(used == list(range(len(used))), "labels", used, "labels 0 … n_classes − 1, all in use")
-        covariances = self.covariances.to(self.means)
-        axes = _axes_of(covariances)
+        axes = _axes_of(covariances := self.covariances.to(self.means))
         scale = max(float(self.means.abs().max()) ** 2, float(axes[0].max())) or 1.0
         own = {"covariances": covariances, "weights": weights.to(self.means), "_axes": axes, "_scale": scale}
         self.__dict__.update(own)  # a frozen dataclass lets nobody else write
@@ -157,9 +156,9 @@ class Mixture:
 
     def log_prob_label(self, x_t: Tensor, t: Tensor, schedule: Levels, y: int | Tensor) -> Tensor:
         """log p(y | x_t), shape (B,): the exact noise-aware classifier."""
-        wanted = self._wanted(y, x_t, 0)[:, 0]
-        conditional = self.log_prior_label(x_t)[wanted] + self.log_prob(x_t, t, schedule, wanted)
-        return conditional - self.log_prob(x_t, t, schedule)
+        y = self._wanted(y, x_t, 0)[:, 0]
+        prior = self.log_prior_label(x_t)[y]
+        return prior + self.log_prob(x_t, t, schedule, y) - self.log_prob(x_t, t, schedule)
 
     def observed(self, A: Tensor, y: Tensor, noise: float) -> "Mixture":
         """p(x0 | y) for y = A·x0 + noise·n, n ~ N(0, I): another mixture, exact. A: (m, D), y: (m,), noise > 0.
@@ -272,8 +271,9 @@ def ring(
     n: int = 8, radius: float = 1.5, std: float = 0.2, n_classes: int = 2, dtype: torch.dtype = torch.float64
 ) -> Mixture:
     """A 2-D toy: n round components on a circle, labels 0 … n_classes − 1 in turn."""
+    n, n_classes = integer("n", n), integer("n_classes", n_classes)
     angle = torch.arange(n, dtype=dtype) * (2 * math.pi / n)
-    means = radius * torch.stack([angle.cos(), angle.sin()], dim=1)
+    means = torch.as_tensor(radius, dtype=dtype) * torch.stack([angle.cos(), angle.sin()], dim=1)
     return isotropic(means, std, labels=torch.arange(n) % n_classes)
 
 
