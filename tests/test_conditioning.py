@@ -57,7 +57,7 @@ def test_labels_are_vectors_one_per_picture():
     assert torch.equal(labels(4, y=torch.tensor(3))["vector"], labels.weight[3].expand(4, 16))
     assert not torch.equal(labels.weight[3], labels.weight[0])  # "no label" has a row of its own
     for bad in (None, y.float(), y[:2], y[:, None], 3):
-        with pytest.raises(ValueError, match=r"^y: got .+, expected int64 labels 0 … 3 \(3 = no label\)"):
+        with pytest.raises(ValueError, match=r"^y: got .+, expected labels 0 … 2 of 3 classes, or 3 for no label"):
             labels(4, y=bad)
     with pytest.raises(TypeError, match="label"):
         labels(4, label=y)

@@ -93,5 +93,5 @@ def test_bad_input_is_named(model):
         model(x, t, torch.zeros(2, 4, dtype=torch.int64))
     with pytest.raises(ValueError, match="x_t: got"):
         model(x[:, :2], t, torch.zeros(2, 3, dtype=torch.int64))
-    with pytest.raises(ValueError, match="temperature: got -1"):
+    with pytest.raises(ValueError, match=r"temperature: got float -1\.0"):
         model.write(x, t, -1.0)
