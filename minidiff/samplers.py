@@ -130,7 +130,8 @@ def dpmpp_2m(schedule: Schedule) -> Step:
         x0 = denoise(x_t, t)
         h = torch.log(alpha_s / sigma_s) - torch.log(alpha_t / sigma_t)
         extrapolated = x0
-        x0_last, h_last = memory.get(x_t, (x0, 0))
+        last = memory.get(x_t)
+        x0_last, h_last = (x0, torch.zeros_like(h)) if last is None else last
         if h_last > 0 and sigma_s > 0:  # near t = 0 neighbouring times may have the same σ, Karras' smallest
             extrapolated = x0 + h / (2 * h_last) * (x0 - x0_last)
         shrink = alpha_t / alpha_s * (sigma_s / sigma_t)  # e^(−h), finite also where λ is not
