@@ -281,7 +281,7 @@ answers = {"the table as it is": written_out, "control: all rows equal row 0": s
 changed = {
     name: [(v - same_rows)[others].abs().mean(), (v - same_rows)[~others].abs().max()] for name, v in answers.items()
 }
-show.table(changed, ["network with", "answers moved by the label, y = 1, 2", "y = 0"], digits=2)
+show.table(changed, ["network with", "label 1 or 2 moves the answer by", "label 0 by"], digits=2)
 
 # %% [markdown]
 # **The loss.** Form $x_t$, ask the network for $v$, square the difference: one number per point. `Denoiser` puts network,
@@ -576,7 +576,7 @@ found = {n: torch.tensor([[distance(n, c, s) for s in range(3)] for c in (4, 8, 
 
 # %%
 lowest, _ = floor(lambda n, g: line.sample(n, g)[0], 2000)
-title = "First-order steps: DDPM's schedule is behind, cosine and straight are level"
+title = "With 8 calls and first-order steps DDPM's schedule is behind; cosine and straight are level"
 figures.distances((4, 8, 16, 32), found, lowest, title)
 plt.show()
 eight = {name: float(values[1].mean()) for name, values in found.items()}

@@ -52,16 +52,16 @@ def _draw_runs(seed: int) -> list[Inputs]:
             return x0.clone(), y.clone()
 
         # Far from the seeds that tests and notebooks give to PyTorch's own generator.
-        return _net, weights, draw, steps, lr, decay, drop, Generator().manual_seed(7_000_003 * (seed + 1) + steps)
+        return _net, weights, draw, steps, lr, decay, drop, Generator().manual_seed(seed + 7_000_003 * steps)
 
     return [
-        case((5, 2), 6),
+        case((5, 2), 4),
         case((1, 2), 3),
-        case((3, 1, 2, 2), 5, decay=0.2),
+        case((3, 1, 2, 2), 3, decay=0.2),
         case((4, 2), 1),  # one step: the average has moved as well
-        case((4, 2), 4, decay=0.0),  # the average is the latest weights
-        case((4, 2), 4, drop=0.0),
-        case((2, 3), 7, decay=0.5, drop=1.0, classes=1),
+        case((4, 2), 2, decay=0.0),  # the average is the latest weights
+        case((4, 2), 3, drop=0.0),
+        case((2, 3), 5, decay=0.5, drop=1.0, classes=1),
     ]
 
 
@@ -70,7 +70,8 @@ class _Bound(nn.Module):
 
     def __init__(self, net: Net, weights: Weights):
         super().__init__()
-        self.net, self.names = net, list(weights)
+        # The average copies this module: a plain function is shared by the copy, whatever `net` is.
+        self.net, self.names = lambda *given: net(*given), list(weights)
         self.values = nn.ParameterList(nn.Parameter(weights[name].detach().clone()) for name in self.names)
 
     def forward(self, x_t: Tensor, t: Tensor, *, y: Tensor) -> Tensor:
