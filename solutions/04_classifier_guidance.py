@@ -14,6 +14,7 @@
 
 # %%
 from collections.abc import Callable
+from functools import cache
 from itertools import pairwise
 
 import matplotlib.pyplot as plt
@@ -453,22 +454,21 @@ def arrow(source: str, x_t: Tensor, t: Tensor, y: Tensor) -> Tensor:
     return checked_classifier_gradient(network, x_t, t, y)
 
 
-def mean_length(source: str, t: Tensor) -> Tensor:
-    """Of the arrows of 2,000 points x_t with their own labels."""
+@cache
+def mean_length(source: str, t: float) -> Tensor:
+    """Of the arrows of 2,000 points x_t with their own labels. After training anew: `mean_length.cache_clear()`."""
     x0, y = plane.sample(2000, seeded(7))
-    return arrow(source, straight.add_noise(x0, randn(x0.shape, seeded(8), float64), t), t, y).norm(dim=1).mean()
-
-
-grid = times.linear(50, start=0.98)  # shared by all guides, so that the lengths are measured once
-lengths = {source: [mean_length(source, t) for t in grid] for source in ("exact", *networks)}
+    x_t = straight.add_noise(x0, randn(x0.shape, seeded(8), float64), level(t))
+    return arrow(source, x_t, level(t), y).norm(dim=1).mean()
 
 
 # %%
 def steered(direction: str, length: str, w: float, seed: int = 0, n: int = 300) -> list[Tensor]:
     """n points of each class, (n, 2), by Algorithm 2."""
     y = torch.arange(3).repeat_interleave(n)
-    factor = {float(t): lengths[length][i] / lengths[direction][i] for i, t in enumerate(grid)}
-    gradient = lambda x, t: factor[float(t)] * arrow(direction, x, t, y)
+    same, grid = direction == length, times.linear(50, start=0.98)
+    factor = lambda t: 1.0 if same else mean_length(length, float(t)) / mean_length(direction, float(t))
+    gradient = lambda x, t: factor(t) * arrow(direction, x, t, y)
     eps_model = lambda x, t: -straight(t)[1] * plane.score(x, t, straight)
     noise = straight(grid[0])[1] * randn((3 * n, 2), seeded(seed), float64)
     return list(checked_algorithm_2(eps_model, gradient, noise, grid, straight, w).split(n))
