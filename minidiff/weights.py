@@ -60,7 +60,7 @@ def save_weights(name: str, model: nn.Module, facts: Mapping[str, Any], folder: 
 def _halved(name: str, value: Tensor) -> Tensor:
     half = value.to(torch.float16)
     lost = value[~torch.isfinite(half)].tolist()
-    got = f"{name} with {len(lost)} numbers such as {lost[:1]}"
+    got = f"{name} with {len(lost)} values like {lost[:1]}"
     require(not lost, "model", got, "numbers that half precision can hold, up to ±65,504")
     return half
 

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -15,7 +16,16 @@ from hypothesis import strategies as st
 from torch import nn
 
 from minidiff import checkpoints
-from minidiff.checkpoints import Run, load_facts, load_tensors, save_tensors, uninterrupted, write_whole
+from minidiff.checkpoints import (
+    Run,
+    load_facts,
+    load_tensors,
+    packed,
+    save_tensors,
+    uninterrupted,
+    unpacked,
+    write_whole,
+)
 
 few = settings(max_examples=25, deadline=None)
 DTYPES = [torch.float64, torch.float32, torch.bfloat16, torch.float16, torch.int64, torch.uint8, torch.bool]
@@ -302,3 +312,32 @@ class TestRun:
         take(reader, 1)
         reader.save()
         assert list(tmp_path.iterdir()) == []
+
+
+@few
+@given(
+    st.recursive(
+        st.one_of(
+            st.none(), st.booleans(), st.integers(), st.floats(allow_nan=False), st.text(),
+            st.floats(width=32, allow_nan=False).map(np.float32), st.floats(allow_nan=False).map(np.float64),
+            st.integers(-100, 100).map(np.int8), st.integers(0, 2**63).map(np.uint64), st.booleans().map(np.bool_),
+            st.sampled_from(DTYPES).map(lambda d: torch.tensor([0, 1, 3]).to(d)),
+        ),
+        lambda inner: st.one_of(
+            st.lists(inner, max_size=3), st.lists(inner, max_size=3).map(tuple),
+            st.dictionaries(st.one_of(st.text(), st.integers()), inner, max_size=3),
+        ),
+        max_leaves=8,
+    )
+)  # fmt: skip
+def test_what_an_optimizer_holds_comes_back_in_value_and_kind(value):
+    tensors: dict = {}
+    text = json.dumps(packed(value, "optimizer", tensors))
+    back = unpacked(json.loads(text), tensors)
+    assert repr(back) == repr(value)
+
+
+@pytest.mark.parametrize("odd", [object(), {1, 2}, {(1, 2): 3}, b"bytes", 1 + 1j, np.ones(2), np.longdouble(1), len])
+def test_what_json_cannot_hold_is_named(odd):
+    with pytest.raises(ValueError, match=r"^optimizer: got group.k = .+, expected state of tensors, numbers, strings"):
+        packed({"k": odd}, "group", {})

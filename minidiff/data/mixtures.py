@@ -238,7 +238,7 @@ def _axes_of(covariances: Tensor) -> tuple[Tensor, Tensor]:
     largest = values.abs().amax(1, keepdim=True)
     got = f"a negative eigenvalue, {float(values.min()):.3g}, beside {float(values.max()):.3g}"
     require(bool((values >= -1e-5 * largest).all()), "covariances", got, expected)
-    return values.where(values > values.shape[1] * torch.finfo(values.dtype).eps * largest, 0.0), vectors
+    return values.where(values > 4 * torch.finfo(values.dtype).eps * largest, 0.0), vectors
 
 
 def gaussian(mean: Tensor, covariance: Tensor) -> Mixture:
