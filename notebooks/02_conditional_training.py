@@ -445,7 +445,7 @@ def sample_by_hand(model, x, grid, y):
 
 start, zero = randn((500, 2), seeded(13)).to(device), torch.tensor(0, device=device)
 *_, librarys = sample(bind(learned, y=zero), start, times.linear(16), euler(schedule))
-assert torch.equal(sample_by_hand(learned, start, times.linear(16), zero), librarys)
+assert float((sample_by_hand(learned, start, times.linear(16), zero) - librarys).abs().max()) < 1e-5  # rounding
 
 # %% [markdown]
 # **Predict** what comes out for $y = 0$, for $y = 1$, and for "no label", from *the same* network and *the same* noise.
