@@ -8,7 +8,7 @@
 # **You will learn** what a score is and why models learn it; why noise is added; Bayes' rule for scores; why it
 # needs a classifier that has seen noise; what the strength $w$ does, and what it does not do.
 #
-# **Budget: 60 s of CPU time, 2 GiB of memory** (it takes about 20 s). Sections 1 to 7, 9 and 10 are **core** (60 minutes),
+# **Budget: 60 s on two CPU cores**, 2 GiB of memory (it takes about 20 s). Sections 1 to 7, 9 and 10 are **core** (60 minutes),
 # sections 8 and 11 **extra** (20 minutes). You need calculus, a little probability, and PyTorch. No trained network appears
 # here: the worlds are Gaussian mixtures, whose every score is known exactly, so each claim is checked to many digits.
 #
