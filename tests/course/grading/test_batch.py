@@ -235,7 +235,7 @@ def test_marks_by_hand_are_kept_on_every_later_run(tmp_path):
     for _ in range(2):
         assert run() == 0
         rows = {row["student"]: row for row in table(out / "grades.csv")}
-        assert (rows["ann"]["score"], rows["ann"]["max"], rows["ann"]["pending"]) == ("5.5", "20", "0")
+        assert (rows["ann"]["score"], rows["ann"]["max"], rows["ann"]["pending"]) == ("5.5", "24", "0")
         assert "Your instructor: Nice" in (out / "feedback" / "ann.html").read_text(encoding="utf-8")
         assert "Because logarithms do. &lt;b&gt;" in (out / "feedback" / "ann.html").read_text(encoding="utf-8")
 
