@@ -130,7 +130,7 @@ class TestMuon:
 
     @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
     def test_averages_of_coarse_gradients_are_kept_in_fp32(self, dtype):
-        """Gradients of 1 for 2,000 steps at β₂ = .999: in bf16 itself the average of their squares soon stands still."""
+        """2,000 gradients of 1 at β₂ = .999: in bf16 itself the average of their squares soon stands still."""
         params = [nn.Parameter(torch.ones(3, dtype=dtype)), nn.Parameter(torch.eye(3, dtype=dtype))]
         groups = [{"params": params[1:]}, {"params": params[:1], "muon": False}]
         optimizer = Muon(groups, lr=1e-6, betas=(0.9, 0.999))
