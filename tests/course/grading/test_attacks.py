@@ -431,7 +431,7 @@ def test_honest_students_have_all_marks(graded, student, run):
     assert student in graded.results, sorted(graded.results)
     result = graded.results[student]
     marked = [item for item in result.items if item.id in EXERCISES]
-    assert [(item.state, item.message) for item in marked if item.state is not State.PASS] == []
+    assert [(item.id, item.state, item.message) for item in marked if item.state is not State.PASS] == []
     by_hand = {item.state for item in result.items if item.id not in EXERCISES}
     assert by_hand == {State.MISSING}, "the experiment's text is as it was handed out"
     assert result.score == sum(item.max_points for item in marked) == FULL

@@ -42,8 +42,7 @@ def _draw_triples(seed: int) -> list[Inputs]:
         case(line, 8, t=0.3, y=2),  # Bayes' rule holds
         case(line, 8, t=0.5, y=0, c=2.0),  # and still does with any constant
         case(plane, 6, t=0.5, y=1, stretch=0.5),
-        case(plane, 1, t=0.8, y=0, c=-1.0, stretch=3.0),  # batch of one
-        case(line, 2, t=0.3, y=0, stretch=-9.0),  # far worse than none
+        case(plane, 1, t=0.5, y=0, c=-1.0, stretch=-40.0),  # batch of one, far worse than none
         case(line, 3, t=0.5, y=1, stretch=1 + 1e-6),  # next to right
         case(plane, 2, t=1.0, y=1, stretch=0.0, schedule=Karras()),  # σ = 80: tiny scores, and no classifier
     ]

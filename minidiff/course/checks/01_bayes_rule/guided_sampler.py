@@ -49,9 +49,9 @@ def _draw_walks(seed: int) -> list[Inputs]:
         return *_fields(world, schedule), schedule, grid, noise, torch.tensor(y), w, kicks, kicked
 
     return [
-        case(plane, Linear(), [0.95, 0.6, 0.2], [0, 1, 2, 2, 0], w=1.0, kicks=2),
+        case(plane, Linear(), [0.95, 0.6, 0.2], [0, 1, 2, 2, 0], w=1.0, kicks=1),
         case(plane, Linear(), [0.9, 0.4, 0.0], [2, 0, 1], w=2.5, kicks=1),  # down to data
-        case(line, Cosine(), [0.8, 0.3], [2], w=1.0, kicks=3),  # one walker
+        case(line, Cosine(), [0.8, 0.3], [2], w=1.0, kicks=2),  # one walker
         case(line, Karras(), [0.7, 0.5], [1, 0], w=0.0, kicks=1),  # σ far above 1, and nobody asks for a class
         case(plane, Linear(), [0.9, 0.5], [1, 1, 0], w=-1.0, kicks=0),  # away from the class, no kicks
         case(plane, Linear(), [0.8, 0.4], [0, 2], w=4.0, kicks=1, dtype=torch.float32),  # as many as axes
