@@ -104,7 +104,7 @@ class Graded:
 
 
 def arranged(names: list[str]) -> tuple[dict[str, dict[str, str]], dict[str, tuple[str, str]]]:
-    """These attacks, up to five to a notebook: {student: {exercise: attack}}, and {attack: (student, exercise)}."""
+    """These attacks, one exercise of a notebook always left honest: {student: {exercise: attack}}, and {attack: (student, exercise)}."""
     books: dict[str, dict[str, str]] = {}
     where = {}
     # The ones that have a place come first, those that may bring the grader down last.
@@ -114,7 +114,9 @@ def arranged(names: list[str]) -> tuple[dict[str, dict[str, str]], dict[str, tup
         for student in [*books, f"cheat-{len(books):03}"]:
             taken = books.get(student, {})
             free = [id for id in EXERCISES if id not in taken and attack.exercise in ("", id)]
-            if not taken or (free and len(taken) < 5 and not attack.alone and not ATTACKS[min(taken.values())].alone):
+            if not taken or (
+                free and len(taken) < len(EXERCISES) - 1 and not attack.alone and not ATTACKS[min(taken.values())].alone
+            ):
                 # Honest answers are as often behind the attacks as before them.
                 id = free[0] if len(books) % 2 else free[-1]
                 books.setdefault(student, {})[id] = name
@@ -452,7 +454,7 @@ def test_the_table_would_pass_the_public_check():
 @pytest.mark.parametrize("student", ["link", "fifo", "folder-link"])
 def test_links_and_pipes_are_not_read(graded, student):
     items = graded.results[student].items
-    assert {item.state for item in items} == {State.ERROR}
+    assert {item.state for item in items if item.id in EXERCISES} == {State.ERROR}
     assert sum(item.points for item in items) == 0.0
 
 
