@@ -104,7 +104,7 @@ class Graded:
 
 
 def arranged(names: list[str]) -> tuple[dict[str, dict[str, str]], dict[str, tuple[str, str]]]:
-    """These attacks, one exercise of a notebook always left honest: {student: {exercise: attack}}, and {attack: (student, exercise)}."""
+    """These attacks, with one honest answer beside them: {student: {exercise: attack}}, {attack: (student, exercise)}."""
     books: dict[str, dict[str, str]] = {}
     where = {}
     # The ones that have a place come first, those that may bring the grader down last.
