@@ -104,7 +104,7 @@ class Graded:
 
 
 def arranged(names: list[str]) -> tuple[dict[str, dict[str, str]], dict[str, tuple[str, str]]]:
-    """These attacks, with one honest answer beside them: {student: {exercise: attack}}, {attack: (student, exercise)}."""
+    """These attacks, and one honest answer beside: {student: {exercise: attack}}, {attack: (student, exercise)}."""
     books: dict[str, dict[str, str]] = {}
     where = {}
     # The ones that have a place come first, those that may bring the grader down last.
