@@ -458,7 +458,7 @@ def test_nbgrader_refuses_what_validation_lets_through(clone):
 
 def test_the_shortest_exercise_of_the_guide_is_complete(tmp_path, monkeypatch, capsys):
     guide = (ROOT / "minidiff" / "course" / "AUTHORING.md").read_text(encoding="utf-8")
-    exercise_file, init, master = re.findall(r"^```python\n(.*?)^```$", guide, re.DOTALL | re.MULTILINE)
+    exercise_file, init, master, *_ = re.findall(r"^```python\n(.*?)^```$", guide, re.DOTALL | re.MULTILINE)
     files = {
         "pyproject.toml": "",
         "solutions/98_sums.py": master,
