@@ -36,6 +36,13 @@ def table(rows: Mapping[str, Sequence[Value]], columns: Sequence[str], digits: i
         got = repr(values) if isinstance(values, str) else f"{len(values)} values"
         fits = not isinstance(values, str) and len(values) == len(columns) - 1
         require(fits, f"rows[{name!r}]", got, f"{len(columns) - 1} values")
-    plain = [[name, *(v.item() if isinstance(v, Tensor) else v for v in values)] for name, values in rows.items()]
-    draw = lambda style: str(tabulate(plain, columns, tablefmt=style, floatfmt=f".{digits}g", disable_numparse=[0]))
+    plain = [[name, *(_written(value, digits) for value in values)] for name, values in rows.items()]
+    align = ("left", *("right" for _ in columns[1:]))
+    # Texts are not to be read as numbers: "0.010" is not 0.01.
+    draw = lambda style: str(tabulate(plain, columns, tablefmt=style, disable_numparse=True, colalign=align))
     return Table(draw("html"), draw("simple"))
+
+
+def _written(value: Value, digits: int) -> str:
+    number = value.item() if isinstance(value, Tensor) else value
+    return f"{number:.{digits}g}" if isinstance(number, float) else str(number)

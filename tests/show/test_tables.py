@@ -20,7 +20,12 @@ def test_html_has_a_cell_for_each_value_and_escapes_names():
 def test_text_is_aligned():
     lines = repr(show.table(ROWS, COLUMNS)).splitlines()
     assert [re.split(r"\s{2,}", line.strip()) for line in lines[::2]] == [COLUMNS, ["plain", "0.0267", "1", "98 %"]]
-    assert len({line.index(word) for line, word in zip(lines[:3:2], ("right", "98 %"))}) == 1
+    assert len({line.index(word) + len(word) for line, word in zip(lines[:3:2], ("right", "98 %"))}) == 1
+
+
+def test_texts_stay_as_they_are():
+    assert "0.010 " in repr(show.table({"a": ["0.010", 0.010]}, ["", "text", "number"]))
+    assert "0.01\n" in repr(show.table({"a": [0.010, "x"], "b": ["", 0.010]}, ["", "x", "y"])) + "\n", "control"
 
 
 def test_digits():
