@@ -8,7 +8,7 @@
 # make site        the course as a website, in site/ (REPOSITORY=owner/name on GitHub: with links to it and to Colab)
 # make bench       timings side by side with other libraries
 # make clean       remove what the others made, the environment included
-# PIP_OPTIONS="…"  handed to pip by all that install, such as --extra-index-url with PyTorch's CPU packages
+# PIP_OPTIONS="…"  handed to pip by all that install, such as where PyTorch's CPU packages are
 VENV ?= .venv
 PY := $(VENV)/bin/python
 WORKERS ?= 2

@@ -18,6 +18,8 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
+from minidiff.console import any_sign
+
 FLAGS = ["--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking", "--disable-sync"]
 PATIENCE = 600_000  # milliseconds for a page, on a machine that has much else to do
 
@@ -155,4 +157,5 @@ def main(site: Path) -> int:
 
 
 if __name__ == "__main__":
+    any_sign()
     sys.exit(main(Path(sys.argv[1])))

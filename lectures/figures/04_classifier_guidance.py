@@ -19,6 +19,7 @@ from PIL import Image, ImageChops
 from torch import Generator, Tensor
 
 from minidiff import show, times
+from minidiff.console import any_sign
 from minidiff.data.mixtures import decoys, three_modes
 from minidiff.data.real import FASHION_NAMES
 from minidiff.guidance import bind, classifier
@@ -251,4 +252,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    any_sign()
     main()
