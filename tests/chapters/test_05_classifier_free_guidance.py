@@ -115,22 +115,22 @@ def test_guiding_any_affine_coordinate_is_guiding_all_and_clipping_is_not(w):
 # 3. condition dropout, and autoguidance, on one small training
 
 
-@pytest.fixture(scope="module", params=[0, 1, 2])
+@pytest.fixture(scope="module", params=[0, 1, pytest.param(2, marks=pytest.mark.stress)])
 def trained(request) -> tuple[Denoiser, Denoiser, Denoiser]:
-    """(with 15 % dropped, the same after 150 of its 900 steps, never dropped)"""
+    """(with 15 % dropped, the same after 150 of its 900 steps, never dropped, for 450 steps)"""
 
-    def train(drop: float) -> tuple[Denoiser, Denoiser]:
+    def train(drop: float, steps: int) -> tuple[Denoiser, Denoiser]:
         network = initialised(
             lambda: Denoiser(Conditioned(Labels(2, 64), MLP(2, width=64)), LINEAR, VELOCITY), seed=request.param
         )
         draw, early = diffuse(WORLD.draw(256), drop=drop, null={"y": torch.tensor(2)}), network
-        for progress in fit(network, draw, steps=900, lr=3e-3, ema_decay=0.99, seed=request.param, bar=False):
+        for progress in fit(network, draw, steps=steps, lr=3e-3, ema_decay=0.99, seed=request.param, bar=False):
             if progress.step == 150:
                 early = deepcopy(progress.ema)
         return progress.ema, early
 
-    model, early = train(0.15)
-    return model, early, train(0.0)[0]
+    model, early = train(0.15, 900)
+    return model, early, train(0.0, 450)[0]
 
 
 @torch.no_grad()
@@ -151,7 +151,7 @@ def test_dropping_trains_the_null_branch_and_without_it_the_branch_is_useless(tr
     model, _, control = trained
     assert error(model, True) < 0.11
     assert error(model, False) < 0.15
-    assert error(control, True) < 0.11
+    assert error(control, True) < 0.13
     assert error(control, False) > 0.25
 
 
@@ -265,7 +265,9 @@ def test_the_ode_extrapolates_the_logarithm_of_the_variance(c, d, w):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("gamma", [2.0, 3.0, 4.0])
+@pytest.mark.parametrize(
+    "gamma", [3.0, pytest.param(2.0, marks=pytest.mark.stress), pytest.param(4.0, marks=pytest.mark.stress)]
+)
 def test_the_sde_samples_a_third_variance(gamma):
     """Ancestral sampling with the posterior's variance approaches it from below, with β from above."""
     path = Karras(sigma_min=0.01, sigma_max=20.0)
@@ -464,6 +466,6 @@ def test_the_lecture_is_short_and_gives_both_strengths_where_it_names_a_system(r
     assert "$w=6.5$ (scale 7.5)" in text
     assert not re.search(r"guidance_scale` \d", text), "a scale without its w"
     shown = re.sub(r"<details>.*?</details>", "", text, flags=re.DOTALL)
-    for told in ("0.973", "0.51", "0.892", "0.388", "2.72", "0.014"):  # what the notebook asks to predict
+    for told in ("0.973", "0.51", "0.892", "0.388", "2.72", "0.016"):  # what the notebook asks to predict
         assert told not in shown
     assert text.count("<details>") == text.count("</details>") >= 8

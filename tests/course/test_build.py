@@ -147,7 +147,8 @@ def test_no_solution_is_left_in_the_exercises(path):
         for cell in student.cells:
             if cell.metadata.get("nbgrader", {}).get("solution"):
                 assert not [line for line in lines if line in cell.source]
-                assert "raise NotImplementedError()" in cell.source
+                stub = "raise NotImplementedError()" if cell.cell_type == "code" else "YOUR ANSWER HERE"
+                assert stub in cell.source
     assert not any("BEGIN SOLUTION" in cell.source or "END SOLUTION" in cell.source for cell in student.cells)
 
 

@@ -40,8 +40,8 @@ def _draw_runs(seed: int) -> list[Inputs]:
         )
 
     return [
-        case([5] * 4, (2,), p=0.4),
-        case([1] * 4, (3,), p=0.5),  # one picture at a time
+        case([5] * 3, (2,), p=0.4),
+        case([1] * 3, (3,), p=0.5),  # one picture at a time
         case([2, 3, 1], (1, 2, 2), p=0.5, null=0),  # pictures; "no label" need not be the last
         case([4] * 2, (2,), p=0.0),  # the null branch stays as it was
         case([3] * 2, (2,), p=1.0, labels=2, null=1),  # and here the conditional one
@@ -91,7 +91,7 @@ def _walked(sampler: Sampler, net: TinyNet, weights: list[Tensor], batches: Batc
     y = torch.tensor([*classes, *classes, classes[0]])
     noise = normal((len(y), *batches[0][0].shape[1:]), Generator().manual_seed(len(y)), torch.float32)
     grid = torch.tensor([1.0, 0.75, 0.5, 0.25, 0.0], dtype=torch.float64)
-    settings = ((0.0, 0.0, 1.0), (-1.0, 0.0, 1.0), (2.0, 0.0, 0.25), (2.0, 0.6, 0.7))
+    settings = ((0.0, 0.0, 1.0), (-1.0, 0.0, 1.0), (2.0, 0.0, 0.25))
     found = torch.stack([sampler(noise, y, grid, *setting) for setting in settings])
     one = sampler(noise[:1], y[:1], grid[1:3], 2.0, 0.75, 1.0)
     before = net.pictures
