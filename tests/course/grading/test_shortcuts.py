@@ -89,7 +89,7 @@ def test_the_shipped_solutions_get_no_flag(exercise):
 
 def written(exercise, function) -> str:
     """The source of an alternative or a mistake, alone, as a student could have written it."""
-    module, code = sys.modules[exercise.draw.__module__], function.__code__
+    module, code = sys.modules[function.__module__], function.__code__
     arguments = list(code.co_varnames[: code.co_argcount])
     nodes = [
         node
