@@ -2,9 +2,9 @@
 
     text → CLIP → nearest picture embeddings → hide near-duplicates, drop what is not flagged safe
 
-All vectors are unit vectors, so that the inner product is the cosine. The index is faiss's (arXiv 2401.08281): exact
-("flat"), or an inverted file ("ivf") that sorts the vectors into cells by k-means and looks only into the `probes`
-cells nearest to a query. faiss comes with the extra: pip install "minidiff[lab]".
+All vectors are unit vectors of any floating-point type, so that the inner product is the cosine, in float32. The index
+is faiss's (arXiv 2401.08281): exact ("flat"), or an inverted file ("ivf") that sorts the vectors into cells by k-means
+and looks only into the `probes` cells nearest to a query. faiss comes with the extra: pip install "minidiff[lab]".
 """
 
 import hashlib
@@ -16,6 +16,7 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
@@ -23,11 +24,13 @@ from scipy.stats import rankdata
 from torch import Tensor
 
 from minidiff.checkpoints import load_tensors, save_tensors
-from minidiff.validate import describe, require, require_floating, require_shape
+from minidiff.validate import describe, integer, number, require, require_floating, require_shape
 
 Kind = Literal["auto", "flat", "ivf"]
 FLAT_UP_TO = 50_000  # below, "auto" searches exactly: it takes milliseconds
 UNIT = 1e-2  # how far from 1 a norm may be: embeddings kept in half precision are a little off
+ROUNDING = 1e-6  # how far float32 may put the cosine of two vectors that are the same
+LINKS = 2**20  # pairs that `near_duplicates` holds at a time
 
 
 def _faiss() -> Any:
@@ -43,13 +46,14 @@ def _faiss() -> Any:
 def _require_units(argument: str, vectors: Tensor) -> None:
     require_floating(argument, vectors, finite=True)
     require_shape(argument, vectors, (None, None))
-    norms = vectors.norm(dim=1, dtype=torch.float32)
+    norms = torch.linalg.vector_norm(vectors, dim=1, dtype=torch.promote_types(vectors.dtype, torch.float32))
     off = float((norms - 1).abs().max()) if len(vectors) else 0.0
     require(off <= UNIT, argument, f"norms up to {off:.3g} away from 1", "unit vectors (F.normalize(x, dim=1))")
 
 
 def _array(vectors: Tensor) -> NDArray[np.float32]:
-    return vectors.detach().float().cpu().contiguous().numpy()
+    """Of norm 1 up to float32's rounding, whatever they were rounded to before."""
+    return F.normalize(vectors.detach().float().cpu(), dim=1).contiguous().numpy()
 
 
 @dataclass(frozen=True)
@@ -104,9 +108,8 @@ class Index:
         probes: cells to look into per query, 1 … cells (an exact index has one); 1/16 of them unless given.
         safe_only: skip vectors that are not flagged safe, inside the search, so that k safe ones come back.
         """
-        _require_units("queries", queries)
-        require(queries.shape[1] == self.faiss_index.d, "queries", describe(queries), f"(Q, {self.faiss_index.d})")
-        require(isinstance(k, int) and k >= 1, "k", k, "a positive integer")
+        self._require_queries(queries)
+        k = integer("k", k)
         found, rows = self.faiss_index.search(_array(queries), k, params=self._parameters(probes, safe_only))
         cosines, indices = torch.from_numpy(found), torch.from_numpy(rows)
         return cosines.masked_fill(indices < 0, -torch.inf), indices
@@ -120,16 +123,22 @@ class Index:
         ]
 
     def within(self, queries: Tensor, threshold: float, probes: int | None = None) -> tuple[Tensor, Tensor]:
-        """All pairs (query row, index row) with cosine ≥ threshold, two tensors (pairs,) int64."""
-        _require_units("queries", queries)
-        radius = float(np.nextafter(np.float32(threshold), np.float32(-2)))  # faiss means strictly above
+        """All pairs (query row, index row) with cosine ≥ threshold, up to 1e-6: two tensors (pairs,) int64."""
+        self._require_queries(queries)
+        radius = number("threshold", threshold, "a cosine in [−1, 1]", lambda c: -1.0 <= c <= 1.0) - ROUNDING
         ends, _, rows = self.faiss_index.range_search(_array(queries), radius, params=self._parameters(probes, False))
         per_query = torch.from_numpy(np.diff(ends.astype(np.int64)))
         return torch.arange(len(queries)).repeat_interleave(per_query), torch.from_numpy(rows)
 
+    def _require_queries(self, queries: Tensor) -> None:
+        _require_units("queries", queries)
+        require_shape("queries", queries, (None, self.faiss_index.d))
+
     def _parameters(self, probes: int | None, safe_only: bool) -> Any:
         probes = max(1, self.cells // 16) if probes is None else probes
-        require(isinstance(probes, int) and 1 <= probes <= self.cells, "probes", probes, f"1 … {self.cells} cells")
+        probes = int(
+            number("probes", probes, f"1 … {self.cells} cells", lambda n: 1 <= n <= self.cells and n == int(n))
+        )
         faiss, chosen = _faiss(), {}
         if safe_only:
             chosen["sel"] = faiss.IDSelectorBitmap(np.packbits(self.safe.numpy(), bitorder="little"))
@@ -137,15 +146,17 @@ class Index:
             return faiss.SearchParametersIVF(nprobe=probes, **chosen)
         return faiss.SearchParameters(**chosen)
 
-    def save(self, path: Path) -> None:
+    def save(self, path: str | Path) -> None:
         """Write everything to one safetensors file, whole or not at all."""
+        path = Path(path)
         data = _faiss().serialize_index(self.faiss_index)
         facts = {"kind": "minidiff index", "sha256": hashlib.sha256(data.data).hexdigest()}
         save_tensors(path, {"faiss": torch.from_numpy(data), "safe": self.safe}, facts)
 
     @classmethod
-    def load(cls, path: Path) -> "Index":
+    def load(cls, path: str | Path) -> "Index":
         """An index written by `save`. `ValueError` if the file is missing, cut off or something else."""
+        path = Path(path)
         tensors, facts = load_tensors(path)
         require(facts.get("kind") == "minidiff index", "path", str(path), "a file written by Index.save")
         data = tensors["faiss"].numpy()
@@ -164,6 +175,7 @@ def _untrained_ivf(faiss: Any, n: int, d: int, seed: int) -> Any:
 
 def recall(found: Tensor, exact: Tensor) -> float:
     """Share of the true nearest rows `exact` (Q, k) that are among `found` (Q, k): recall@k."""
+    require_shape("exact", exact, (None, None))
     require_shape("found", found, exact.shape)
     return float((exact[:, :, None] == found[:, None, :]).any(2).float().mean())
 
@@ -171,13 +183,24 @@ def recall(found: Tensor, exact: Tensor) -> float:
 def near_duplicates(vectors: Tensor, threshold: float, probes: int | None = None, seed: int = 0) -> Tensor:
     """Group ids (N,) int64, 0 upwards in order of first appearance: near-duplicates share one.
 
-    Two vectors are linked where their cosine is ≥ threshold; a group is what links connect, also through others. Above
-    50,000 vectors the links are those that an inverted file finds with `probes` cells.
+    Two vectors are linked where their cosine is ≥ threshold, up to 1e-6, so that copies always are; a group is what
+    links connect, also through others. Above 50,000 vectors the links are those that an inverted file finds with
+    `probes` cells. Links are looked for in blocks and united: memory grows with N, not with its square.
     """
-    require(-1.0 <= threshold <= 1.0, "threshold", threshold, "a cosine in [−1, 1]")
-    one, other = Index.build(vectors, seed=seed).within(vectors, threshold, probes)
-    links = coo_array((np.ones(len(one), dtype=bool), (one.numpy(), other.numpy())), shape=(len(vectors), len(vectors)))
-    return torch.from_numpy(connected_components(links, directed=False)[1].astype(np.int64))
+    number("threshold", threshold, "a cosine in [−1, 1]", lambda c: -1.0 <= c <= 1.0)
+    index, n = Index.build(vectors, seed=seed), len(vectors)
+    group, links, held = np.arange(n), [np.empty((2, 0), dtype=np.int64)], 0
+    block = max(32, LINKS // n)  # all of it may be linked to all
+    for first in range(0, n, block):
+        one, other = index.within(vectors[first : first + block], threshold, probes)
+        pairs = group[np.stack([one.numpy() + first, other.numpy()])]
+        links.append(pairs[:, pairs[0] != pairs[1]])
+        held += links[-1].shape[1]
+        if held > LINKS or first + block >= n:
+            united = coo_array((np.ones(held, dtype=bool), tuple(np.concatenate(links, axis=1))), shape=(n, n))
+            group, links, held = connected_components(united, directed=False)[1][group].astype(np.int64), [], 0
+    _, firsts, which = np.unique(group, return_index=True, return_inverse=True)
+    return torch.from_numpy(firsts.argsort().argsort()[which])
 
 
 def hide_duplicates(hits: Sequence[Hit], groups: Tensor) -> list[Hit]:
@@ -191,12 +214,15 @@ def hide_duplicates(hits: Sequence[Hit], groups: Tensor) -> list[Hit]:
 def match_scores(image_embeddings: Tensor, text_embeddings: Tensor) -> Tensor:
     """Cosine of each picture with its own caption, (B,), from unit vectors (B, D): low where a pair does not match.
 
+    In the wider of the two types, at least float32.
+
     LAION keeps pairs from 0.28 to 0.30 upwards, by OpenAI's CLIP (arXiv 2210.08402, section 3.2).
     """
     _require_units("image_embeddings", image_embeddings)
     _require_units("text_embeddings", text_embeddings)
     require_shape("text_embeddings", text_embeddings, image_embeddings.shape)
-    return (image_embeddings * text_embeddings).sum(1)
+    wide = torch.promote_types(torch.promote_types(image_embeddings.dtype, text_embeddings.dtype), torch.float32)
+    return (image_embeddings.to(wide) * text_embeddings.to(wide)).sum(1)
 
 
 def auc(scores: Tensor, positive: Tensor) -> float:

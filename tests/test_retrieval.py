@@ -1,6 +1,7 @@
 """Retrieval: exact where it says so, recall where it does not; planted duplicates, mismatches and unsafe pictures."""
 
 import importlib.util
+import math
 import subprocess
 import sys
 
@@ -130,6 +131,65 @@ def test_groups_are_connected_through_others():
     ]
 
 
+def test_copies_are_one_group_at_threshold_one():
+    """In any precision; what is a little off is no copy. Control: the plain product of a vector and its copy is < 1."""
+    originals = clustered(200, 3, d=96)
+    for dtype in (torch.float64, torch.float32, torch.bfloat16, torch.float16):
+        copies = torch.cat([originals, originals, originals.flip(0)]).to(dtype)
+        expected = torch.arange(200)
+        assert near_duplicates(copies, 1.0).tolist() == torch.cat([expected, expected, expected.flip(0)]).tolist()
+    assert bool(((originals * originals).sum(1) < 1).any())
+    near = F.normalize(originals + 0.01 * originals.roll(1, 0), dim=1)
+    assert near_duplicates(torch.cat([originals, near]), 1.0).unique().numel() == 400
+    assert len(Index.build(originals).within(originals.double(), 1.0)[0]) == 200
+
+
+def test_links_are_united_block_by_block(monkeypatch):
+    """As all at once. 3,000 copies of one vector are nine million links, and 64 are held at a time."""
+    vectors = torch.cat([clustered(150, 4), clustered(150, 4)[::3]])
+    whole, chain = near_duplicates(vectors, 0.75), torch.deg2rad(torch.arange(0.0, 90.0, 0.5))
+    row = torch.stack([chain.cos(), chain.sin()], dim=1)[torch.randperm(180, generator=seeded(0))]
+    sizes = []
+    united = retrieval.connected_components
+    count = lambda graph, **options: sizes.append(graph.nnz) or united(graph, **options)
+    monkeypatch.setattr(retrieval, "connected_components", count)
+    monkeypatch.setattr(retrieval, "LINKS", 64)
+    assert torch.equal(near_duplicates(vectors, 0.75), whole)
+    assert 1 < whole.unique().numel() < 150
+    assert near_duplicates(row, math.cos(math.radians(0.6))).tolist() == [0] * 180
+    assert near_duplicates(row, math.cos(math.radians(0.4))).tolist() == list(range(180))
+    sizes.clear()
+    assert near_duplicates(vectors[:1].expand(3000, -1), 0.9).tolist() == [0] * 3000
+    assert max(sizes) <= 64 + 32 * 3000
+
+
+@pytest.mark.parametrize("kind", ["flat", "ivf"])
+def test_embeddings_of_any_precision(vectors, queries, kind):
+    index, double = (Index.build(v[:2000], kind) for v in (vectors, vectors.double()))
+    for one, other in zip(index.neighbours(queries, 5), double.neighbours(queries.double(), 5)):
+        assert torch.equal(one, other)
+    half = Index.build(vectors[:2000].half(), kind)
+    assert recall(half.neighbours(queries.bfloat16(), 5)[1], index.neighbours(queries, 5)[1]) > 0.9
+    assert float(half.neighbours(vectors[:50].half(), 1)[0].sub(1).abs().max()) < 1e-6  # cosines, whatever the rounding
+    assert torch.equal(near_duplicates(vectors[:500].double(), 0.8), near_duplicates(vectors[:500], 0.8))
+
+
+def test_scores_of_mixed_precision(queries):
+    text = queries.roll(1, 0)
+    exact = (queries.double() * text.double()).sum(1)
+    for one, other, dtype in (
+        (torch.float64, torch.float32, torch.float64),
+        (torch.float32, torch.float64, torch.float64),
+        (torch.float16, torch.bfloat16, torch.float32),
+        (torch.float16, torch.float16, torch.float32),
+    ):
+        scores = match_scores(queries.to(one), text.to(other))
+        rounded = (queries.to(one).double() * text.to(other).double()).sum(1)
+        assert scores.dtype == dtype
+        assert torch.allclose(scores.double(), rounded, atol=1e-6)
+        assert torch.allclose(scores.double(), exact, atol=1e-2)
+
+
 def test_large_sets_are_grouped_by_an_inverted_file(vectors, monkeypatch):
     everything = torch.cat([vectors[:3000], vectors[:300]])
     exactly = near_duplicates(everything, 0.999)
@@ -166,7 +226,9 @@ def test_an_index_survives_a_file(tmp_path, vectors, queries, kind):
     safe = torch.rand(len(vectors), generator=seeded(5)) > 0.3
     index = Index.build(vectors, kind, safe=safe)
     index.save(tmp_path / "index.safetensors")
-    again = Index.load(tmp_path / "index.safetensors")
+    again = Index.load(str(tmp_path / "index.safetensors"))
+    again.save(str(tmp_path / "again.safetensors"))
+    assert (tmp_path / "again.safetensors").read_bytes() == (tmp_path / "index.safetensors").read_bytes()
     assert again.cells == index.cells
     for options in ({}, {"probes": 1}, {"safe_only": True}):
         for one, other in zip(again.neighbours(queries, 5, **options), index.neighbours(queries, 5, **options)):
@@ -241,6 +303,11 @@ def test_unusable_input_is_named(vectors, flat, ivf):
     for queries in (vectors[:2, :16], F.normalize(vectors[:2, :16], dim=1), 2 * vectors[:2]):
         with pytest.raises(ValueError, match="queries: got"):
             flat.search(queries, 3)
+        with pytest.raises(ValueError, match="queries: got"):
+            ivf.within(queries, 0.9)
+    for threshold in (1.2, float("nan"), "0.9"):
+        with pytest.raises(ValueError, match="threshold: got"):
+            flat.within(vectors[:2], threshold)
     with pytest.raises(ValueError, match="k: got"):
         flat.search(vectors[:2], 0)
     for index, probes in ((flat, 2), (ivf, 0), (ivf, 283)):
@@ -252,3 +319,5 @@ def test_unusable_input_is_named(vectors, flat, ivf):
         auc(torch.zeros(3), torch.ones(3, dtype=torch.bool))
     with pytest.raises(ValueError, match="text_embeddings: got"):
         match_scores(vectors[:3], vectors[:2])
+    with pytest.raises(ValueError, match="exact: got"):
+        recall(torch.zeros(3), torch.zeros(3))

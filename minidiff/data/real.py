@@ -57,17 +57,26 @@ def cifar10(train: bool = True, root: str | Path | None = None, download: bool =
     return _torchvision(datasets.CIFAR10, train, root, download)
 
 
+SIZES = {"FashionMNIST": (28, 60_000, 10_000), "MNIST": (28, 60_000, 10_000), "CIFAR10": (32, 50_000, 10_000)}
+"""Side of the pictures, and how many there are to train and to test with."""
+
+
 def _torchvision(kind: type, train: bool, root: str | Path | None, download: bool) -> dict[str, Tensor]:
     """Read a torchvision set, downloading it if it is not there. `RuntimeError` says what to do when that fails."""
     folder = Path(root) if root is not None else data_root()
     require(isinstance(train, bool), "train", train, "True or False")
     try:
         found = kind(str(folder), train=train, download=download)
-    except (RuntimeError, OSError) as error:
+        pixels, y = torch.as_tensor(found.data), torch.as_tensor(found.targets, dtype=torch.int64)
+        side, *counts = SIZES[kind.__name__]
+        n, shapes = counts[0 if train else 1], (tuple(pixels.shape[:3]), tuple(y.shape))
+        require(shapes == ((n, side, side), (n,)), "its files", shapes, f"{n} pictures and labels")
+        require(int(y.min()) >= 0 and int(y.max()) <= 9, "its labels", f"{y.min()} … {y.max()}", "0 … 9")
+    except Exception as error:  # files that are empty, cut off or others' fail in ways of their own
         raise RuntimeError(
-            f"{kind.__name__} is not in {folder} and could not be downloaded ({error}). Connect to the internet once, "
-            f"or put its files there by hand, or use minidiff.data.real.digits(), which needs neither."
+            f"{kind.__name__} is not in {folder}, or not whole, and could not be downloaded ({error!r}). Connect to "
+            "the internet once, or put its files there by hand (delete broken ones: nothing is downloaded over them), "
+            "or use minidiff.data.real.digits(), which needs neither."
         ) from error
-    pixels = torch.as_tensor(found.data)
     pixels = pixels.unsqueeze(1) if pixels.ndim == 3 else pixels.permute(0, 3, 1, 2)
-    return {"x0": pixels.float() / 127.5 - 1, "y": torch.as_tensor(found.targets, dtype=torch.int64)}
+    return {"x0": pixels.float() / 127.5 - 1, "y": y}

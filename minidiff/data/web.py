@@ -8,7 +8,7 @@ from torch import Generator, Tensor
 from minidiff.data.captions import captions
 from minidiff.data.prompts import FAMILIES, Prompt, World, place
 from minidiff.data.scenes import render
-from minidiff.validate import require
+from minidiff.validate import integer, number
 
 WORLD = World(families=FAMILIES[1:])
 """Every family of prompts but the empty picture: five shapes, six colours, at 16 px."""
@@ -38,10 +38,13 @@ def collect(
 ) -> Web:
     """n pairs. A share `wrong` has the text of another such pair; the last `copied`·n pictures are copies with noise.
 
-    The noise has a standard deviation of 0.05, of pixels in [−1, 1].
+    The noise has a standard deviation of 0.05, of pixels in [−1, 1]. Where the other pair says the same, it matches.
+    `ValueError` unless n ≥ 1, `wrong` is in [0, 1] and `copied` in [0, 1/2].
     """
-    require(0 <= wrong <= 1 and 0 <= copied < 1, "wrong, copied", (wrong, copied), "shares in [0, 1], copied below 1")
-    generator, copies = Generator().manual_seed(seed), round(copied * n)
+    n = integer("n", n)
+    number("wrong", wrong, "a share in [0, 1]", lambda share: 0 <= share <= 1)
+    number("copied", copied, "a share in [0, 1/2]: every copy has an original", lambda share: 0 <= share <= 0.5)
+    generator, copies = Generator().manual_seed(integer("seed", seed, None)), round(copied * n)
     prompts = world.prompts(n - copies, generator, split)
     pictures = render(place(prompts, generator))
     which = torch.randperm(n - copies, generator=generator)[:copies]
@@ -52,11 +55,12 @@ def collect(
     about[~matched] = about[~matched].roll(1)
     texts = captions(prompts)
     black_cross = [any((g.kind, g.colour) == ("cross", "black") for g in p.groups) for p in prompts]
+    found = [texts[i] for i in about.tolist()]
     return Web(
         torch.cat([pictures, (pictures[which] + noise).clamp(-1, 1)]),
-        [texts[i] for i in about.tolist()],
+        found,
         prompts,
-        matched,
+        torch.tensor([said == own for said, own in zip(found, texts)]),
         torch.cat([torch.arange(n - copies), which]),
         ~torch.tensor(black_cross),
     )

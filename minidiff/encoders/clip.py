@@ -29,7 +29,8 @@ def contrastive_loss(image_embeddings: Tensor, text_embeddings: Tensor, scale: T
     """
     require_shape("image_embeddings", image_embeddings, (None, None))
     require_shape("text_embeddings", text_embeddings, image_embeddings.shape)
-    logits = scale * image_embeddings @ text_embeddings.T  # (B pictures, B texts)
+    dtype = torch.promote_types(image_embeddings.dtype, text_embeddings.dtype)
+    logits = scale * image_embeddings.to(dtype) @ text_embeddings.to(dtype).T  # (B pictures, B texts)
     target = torch.arange(len(logits), device=logits.device)
     return 0.5 * (
         F.cross_entropy(logits, target, reduction="none") + F.cross_entropy(logits.T, target, reduction="none")

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from minidiff.validate import describe, require
+from minidiff.validate import require_floating, require_shape
 
 
 class JudgeCNN(nn.Module):
@@ -28,9 +28,9 @@ class JudgeCNN(nn.Module):
 
     def features(self, pictures: Tensor) -> Tensor:
         """(B, 128) features for distances between pictures."""
-        fits = pictures.ndim == 4 and pictures.shape[1] == self.channels
-        require(fits, "pictures", describe(pictures), f"shape (B, {self.channels}, H, W)")
-        return self.features_net(pictures)
+        require_floating("pictures", pictures)
+        require_shape("pictures", pictures, (None, self.channels, None, None))
+        return self.features_net(pictures.to(self.head.weight.dtype))
 
     def forward(self, pictures: Tensor) -> Tensor:
         return self.head(self.dropout(self.features(pictures)))

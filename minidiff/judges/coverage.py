@@ -22,7 +22,8 @@ def covered(points: Tensor, cloud: Tensor, k: int = 3) -> Tensor:
     require(points.shape[1] == cloud.shape[1], "points", describe(points), f"points of {cloud.shape[1]} dimension(s)")
     require(isinstance(k, int) and 1 <= k < len(cloud), "k", k, f"1 ≤ k < {len(cloud)}, the size of the cloud")
     # Differences, not the faster matrix product: that rounds, and then a point would not lie on its own ball.
-    exact = "donot_use_mm_for_euclid_dist"
+    wide = torch.promote_types(torch.promote_types(points.dtype, cloud.dtype), torch.float32)
+    points, cloud, exact = points.to(wide), cloud.to(wide), "donot_use_mm_for_euclid_dist"
     within = torch.cdist(cloud, cloud, compute_mode=exact).fill_diagonal_(torch.inf)
     radius = within.kthvalue(k, dim=1).values  # (M,)
     return (torch.cdist(points, cloud, compute_mode=exact) <= radius).any(1)

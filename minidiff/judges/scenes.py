@@ -43,9 +43,9 @@ SPOTLESS = 0.4
 """… and the largest in any of its 4×4 patches (16 px): nothing, not even something small or faint, goes unexplained."""
 MIN_GAIN, MIN_FIT = 0.15, 0.5
 """An object must lower the squared error by this much (pictures in [0, 1]), and by this share of what it changes."""
-EXACT, NOTHING = 0.02, 0.002
-"""An error up to which a reading is true, by however little an object helps: pooled edges in front of one another leave
-0.012. And one where nothing is left to explain."""
+EXACT, NOTHING = 0.015, 0.002
+"""An error up to which a reading is exact, and one where nothing is left to explain. In front of one another, pooled
+edges leave 0.012; the faintest object (a yellow star before a lightbulb), left out, leaves 0.020."""
 ROUNDED = 0.0025
 """What eight bits a pixel leave where a drawn picture is read rightly ([0, 1]); a model's pictures leave more."""
 
@@ -187,16 +187,22 @@ def _greedy(
     return which, colour
 
 
+def _rank(t: _Templates, x: Tensor, ground: Tensor, which: Tensor, colour: Tensor) -> Tensor:
+    """Less is better, (B,): below 1 for exact readings, the fewer objects the less; else above."""
+    error = _rms(t, x, ground, which, colour)
+    return torch.where(error <= EXACT, (which >= 0).sum(1) / 10, 1 + error)
+
+
 def _reordered(t: _Templates, x: Tensor, ground: Tensor, which: Tensor, colour: Tensor) -> tuple[Tensor, Tensor]:
-    """The nearest that two or three of the objects show, in any order: others may only hide that it was a wrong one."""
-    kept, tints, error = which, colour, _squared(t, x, ground, which, colour)
+    """The best that two or three of the objects show, in any order: others may only hide that it was a wrong one."""
+    kept, tints, rank = which, colour, _rank(t, x, ground, which, colour)
     for order in (*permutations(range(MAX_OBJECTS), 2), *permutations(range(MAX_OBJECTS), 3)):
         more = (0, MAX_OBJECTS - len(order))
         new, tint = F.pad(which[:, order], more, value=-1), F.pad(colour[:, order], more)
-        squared = _squared(t, x, ground, new, tint)
-        better = squared < error
+        value = _rank(t, x, ground, new, tint)
+        better = value < rank
         kept, tints = torch.where(better[:, None], new, kept), torch.where(better[:, None], tint, tints)
-        error = torch.where(better, squared, error)
+        rank = torch.where(better, value, rank)
     return kept, tints
 
 
@@ -210,11 +216,8 @@ def _starts(side: int, ground: str) -> list[dict[str, Tensor] | None]:
     large, tint = size == SIZES.index("large"), torch.arange(len(COLOURS))
     behind = [KINDS.index(name) for name in reversed(HOLLOW) if name not in SHAPES or ground == "snow"]
     looks = [(k, c) for k in behind if bool((kind == k).any()) for c in (tint if k < len(SHAPES) else tint[:1])]
-    return [
-        None,
-        {"allowed": ~large},
-        *({"allowed": ~large, "first": large & (kind == k) & (tint == c)} for k, c in looks),
-    ]
+    small = {"allowed": ~large}
+    return [None, small, *(small | {"first": large & (kind == k) & (tint == c)} for k, c in looks)]
 
 
 def _exactly(t: _Templates, x: Tensor, ground: Tensor, which: Tensor, colour: Tensor, side: int, index: Tensor) -> None:
@@ -225,15 +228,13 @@ def _exactly(t: _Templates, x: Tensor, ground: Tensor, which: Tensor, colour: Te
     off = (x - _drawn(t, ground, which, colour)).abs().amax(1).sort(1).values[:, LATTICE**2 // 4]
     for number, name in enumerate(GROUNDS):
         for start in _starts(side, name):
-            error = _rms(t, x, ground, which, colour)
-            open = (error > NOTHING) & (index == number) & (off <= ROUNDED)
-            if start is None:
-                open &= (which >= 0).sum(1) >= 3
+            open = (_rms(t, x, ground, which, colour) > NOTHING) & (index == number) & (off <= ROUNDED)
+            open &= (which >= 0).sum(1) >= (3 if start is None else 0)
             if bool(open.any()):
                 args, old = (t, x[open], ground[open]), (which[open], colour[open])
                 new = old if start is None else _swept(*args, *_greedy(*args, **start, least=MIN_GAIN / 10))
                 new = _reordered(*args, *new)
-                exact = (_rms(*args, *new) <= (error[open] / 2).clamp(max=EXACT))[:, None]
+                exact = (_rank(*args, *new) < _rank(*args, *old).clamp(max=1))[:, None]
                 which[open], colour[open] = (torch.where(exact, n, o) for n, o in zip(new, old))
 
 

@@ -1,5 +1,7 @@
 """Real pictures: the digits that ship with scikit-learn, and the real Fashion-MNIST where it lies."""
 
+import math
+
 import pytest
 import torch
 from torchvision import datasets
@@ -56,8 +58,57 @@ def test_a_cut_off_file_is_not_taken_for_the_data(tmp_path, fashion_mnist_root):
     for file in (fashion_mnist_root / "FashionMNIST" / "raw").iterdir():
         data = file.read_bytes()
         (raw / file.name).write_bytes(data[: len(data) // 2])
-    with pytest.raises((RuntimeError, ValueError)):
+    with pytest.raises(RuntimeError, match=DOCUMENTED):
         real.fashion_mnist(root=tmp_path, download=False)
+
+
+DOCUMENTED = r"(?s)MNIST is not in .*, or not whole, and could not be downloaded .*digits\(\)"
+
+
+def idx(*shape: int, fill: int = 0) -> bytes:
+    """A file in MNIST's format: its magic number, its sizes, its bytes."""
+    head = b"".join(n.to_bytes(4, "big") for n in (2048 + len(shape), *shape))
+    return head + bytes([fill]) * math.prod(shape)
+
+
+WHOLE = {"images": idx(10_000, 28, 28), "labels": idx(10_000)}
+BROKEN = {
+    "empty": ("images", b""),
+    "empty labels": ("labels", b""),
+    "a page of the web": ("images", b"<html>not found</html>"),
+    "sizes cut off": ("images", WHOLE["images"][:9]),
+    "cut off": ("images", WHOLE["images"][:-1]),
+    "labels for pictures": ("images", WHOLE["labels"]),
+    "pictures for labels": ("labels", WHOLE["images"]),
+    "none": ("images", idx(0, 28, 28)),
+    "too few labels": ("labels", idx(9_999)),
+    "other sizes": ("images", idx(10_000, 8, 8)),
+    "letters": ("labels", idx(10_000, fill=26)),
+}
+
+
+@pytest.mark.parametrize("load", [real.mnist, real.fashion_mnist])
+@pytest.mark.parametrize(("which", "data"), BROKEN.values(), ids=BROKEN.keys())
+def test_broken_files_raise_the_documented_error(load, which, data, tmp_path):
+    """Empty, cut off, another's: whatever torchvision makes of them. Control: the same files, whole, are read."""
+    raw = tmp_path / ("MNIST" if load is real.mnist else "FashionMNIST") / "raw"
+    raw.mkdir(parents=True)
+    for split in ("train", "t10k"):
+        for name, kind in (("images", "images-idx3-ubyte"), ("labels", "labels-idx1-ubyte")):
+            (raw / f"{split}-{kind}").write_bytes(WHOLE[name])
+    assert load(train=False, root=str(tmp_path), download=False)["x0"].shape == (10_000, 1, 28, 28)
+    (raw / f"t10k-{which}-idx{3 if which == 'images' else 1}-ubyte").write_bytes(data)
+    with pytest.raises(RuntimeError, match=DOCUMENTED):
+        load(train=False, root=str(tmp_path), download=False)
+
+
+def test_broken_cifar_files_too(tmp_path):
+    folder = tmp_path / "cifar-10-batches-py"
+    folder.mkdir()
+    for name in ("test_batch", "batches.meta", *(f"data_batch_{i}" for i in range(1, 6))):
+        (folder / name).write_bytes(b"")
+    with pytest.raises(RuntimeError, match=r"CIFAR10 is not in .*digits"):
+        real.cifar10(root=tmp_path, download=False)
 
 
 def test_data_root(tmp_path, monkeypatch):
