@@ -130,9 +130,10 @@ def dpmpp_2m(schedule: Schedule) -> Step:
         x0 = denoise(x_t, t)
         h = torch.log(alpha_s / sigma_s) - torch.log(alpha_t / sigma_t)
         extrapolated = x0
-        x0_last, h_last = memory.get(x_t, (x0, 0))
-        if h_last > 0 and sigma_s > 0:  # near t = 0 neighbouring times may have the same σ, Karras' smallest
-            extrapolated = x0 + h / (2 * h_last) * (x0 - x0_last)
+        if x_t in memory and sigma_s > 0:
+            x0_last, h_last = memory[x_t]
+            if h_last > 0:  # near t = 0 neighbouring times may have the same σ, Karras' smallest
+                extrapolated = x0 + h / (2 * h_last) * (x0 - x0_last)
         shrink = alpha_t / alpha_s * (sigma_s / sigma_t)  # e^(−h), finite also where λ is not
         x_s = sigma_s / sigma_t * x_t + alpha_s * (1 - shrink) * extrapolated
         memory[x_s] = x0, h
