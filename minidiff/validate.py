@@ -53,8 +53,9 @@ def not_negative(argument: str, value: object, expected: str = "a number ≥ 0")
 
 def integer(argument: str, value: object, least: int | None = 1) -> int:
     """`value`, an integer ≥ `least` of Python, NumPy or a 0-d tensor, as a Python int."""
-    plain = _plain(value)
-    fits = isinstance(plain, Integral) and not isinstance(plain, bool) and (least is None or int(plain) >= least)
+    plain = value if type(value) is int else _plain(value)
+    fits = type(plain) is int or (isinstance(plain, Integral) and not isinstance(plain, bool))
+    fits = fits and (least is None or int(plain) >= least)
     if not fits:
         require(False, argument, describe(value), "an integer" + ("" if least is None else f" ≥ {least}"))
     return int(plain)
