@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from minidiff.nn.block import Block
 from minidiff.shapes import differentiable
-from minidiff.validate import describe, integer, require, require_inside, require_labels
+from minidiff.validate import describe, indexing, integer, require, require_labels
 
 Given = dict[str, Tensor]
 
@@ -63,19 +63,18 @@ class Labels(nn.Embedding):
         self.n_classes = n_classes
 
     def forward(self, batch: int, *, y: Tensor) -> Given:  # type: ignore[override]
-        n = self.n_classes
-        require_labels("y", y, batch, n, f"labels 0 … {n - 1} of {n} classes, or {n} for no label")
-        return {"vector": super().forward(differentiable(y).to(self.weight.device)).expand(batch, -1)}
+        n, device = self.n_classes, self.weight.device
+        expected = f"labels 0 … {n - 1} of {n} classes, or {n} for no label"
+        require_labels("y", y, batch, expected)
+        with indexing("y", y, n, expected, device):
+            return {"vector": super().forward(differentiable(y).to(device)).expand(batch, -1)}
 
 
-def require_tokens(tokens: object, batch: int, length: int, vocabulary: int | None = None) -> None:
-    """`tokens` must be int64 of shape (batch, at most `length`), with ids 0 … vocabulary − 1 (read on the CPU only)."""
+def require_tokens(tokens: object, batch: int, length: int) -> None:
+    """`tokens` must be int64 of shape (batch, at most `length`)."""
     fits = isinstance(tokens, Tensor) and tokens.dtype == torch.int64 and tokens.ndim == 2
     fits = fits and tokens.shape[0] == batch and tokens.shape[1] <= length  # type: ignore[union-attr]
     require(fits, "tokens", describe(tokens), f"int64 tokens (B, L), B = {batch} and L ≤ {length}")
-    if vocabulary is not None:
-        assert isinstance(tokens, Tensor)
-        require_inside("tokens", tokens, vocabulary - 1, f"ids 0 … {vocabulary - 1} of a vocabulary of {vocabulary}")
 
 
 class Words(nn.Module):
@@ -94,8 +93,10 @@ class Words(nn.Module):
         self.norm = nn.LayerNorm(dim) if depth else nn.Identity()
 
     def forward(self, batch: int, *, tokens: Tensor) -> Given:
-        require_tokens(tokens, batch, self.length, self.words.num_embeddings)
-        x = self.words(differentiable(tokens).to(self.place.device)) + self.place[: tokens.shape[1]]
+        require_tokens(tokens, batch, self.length)
+        n, device = self.words.num_embeddings, self.place.device
+        with indexing("tokens", tokens, n - 1, f"ids 0 … {n - 1} of a vocabulary of {n}", device):
+            x = self.words(differentiable(tokens).to(device)) + self.place[: tokens.shape[1]]
         for block in self.blocks:
             x = block(x)
         return {"context": self.norm(x)}

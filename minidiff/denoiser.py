@@ -65,6 +65,7 @@ class Denoiser(nn.Module):
     def loss(self, x0: Tensor, t: Tensor, eps: Tensor, **cond: Any) -> Tensor:
         """Mean squared error of the network's output against the prediction's target, one value per picture: (B,).
 
+        In float32 or better, whatever the pictures are.
         For EPS this is the simple loss of DDPM (arXiv 2006.11239, eq. 14); for VELOCITY on Linear, flow matching's.
         """
         require_floating("x0", x0, finite=True, min_dim=1)

@@ -1,7 +1,8 @@
 """Checks of public arguments: one sentence that names the argument, what came, and what was expected."""
 
+import contextlib
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from numbers import Integral, Real
 from typing import Any
 
@@ -35,7 +36,8 @@ def number(argument: str, value: object, expected: str, ok: Callable[[float], bo
         plain = float(plain) if fits else 0.0
     except OverflowError:  # an integer of more than 308 digits
         plain = math.inf
-    require(fits and ok(plain), argument, describe(value), expected)
+    if not (fits and ok(plain)):  # the words are made only when they are needed: steps of training pass through here
+        require(False, argument, describe(value), expected)
     return plain
 
 
@@ -51,9 +53,11 @@ def not_negative(argument: str, value: object, expected: str = "a number ≥ 0")
 
 def integer(argument: str, value: object, least: int | None = 1) -> int:
     """`value`, an integer ≥ `least` of Python, NumPy or a 0-d tensor, as a Python int."""
-    plain = _plain(value)
-    fits = isinstance(plain, Integral) and not isinstance(plain, bool) and (least is None or int(plain) >= least)
-    require(fits, argument, describe(value), "an integer" + ("" if least is None else f" ≥ {least}"))
+    plain = value if type(value) is int else _plain(value)
+    fits = type(plain) is int or (isinstance(plain, Integral) and not isinstance(plain, bool))
+    fits = fits and (least is None or int(plain) >= least)
+    if not fits:
+        require(False, argument, describe(value), "an integer" + ("" if least is None else f" ≥ {least}"))
     return int(plain)
 
 
@@ -84,21 +88,34 @@ def require_broadcast(argument: str, value: object, like: Tensor, name: str) -> 
     require(fits, argument, describe(value), f"a tensor that broadcasts over {name}, {tuple(like.shape)}")
 
 
-def require_labels(argument: str, y: object, batch: int, last: int, expected: str) -> None:
-    """`y` must be int64, a scalar or (batch,), with values 0 … last.
-
-    Like times, their range is read on the CPU only; on a GPU an embedding or a gather stops the program by itself.
-    """
+def require_labels(argument: str, y: object, batch: int, expected: str) -> None:
+    """`y` must be int64, a scalar or (batch,). `indexing` looks at its values."""
     fits = isinstance(y, Tensor) and y.dtype == torch.int64 and tuple(y.shape) in ((), (batch,))
-    require(fits, argument, describe(y), f"{expected}, int64, a scalar or ({batch},)")
-    assert isinstance(y, Tensor)
-    require_inside(argument, y, last, expected)
+    if not fits:
+        require(False, argument, describe(y), f"{expected}, int64, a scalar or ({batch},)")
 
 
-def require_inside(argument: str, values: Tensor, last: int, expected: str) -> None:
-    """Integers must lie in 0 … last. Read on the CPU only: on a GPU it would make the host wait."""
-    if values.device.type == "cpu" and values.numel():
-        low, high = (int(end) for end in values.aminmax())
+@contextlib.contextmanager
+def indexing(argument: str, index: Tensor, last: int, expected: str, device: torch.device) -> Iterator[None]:
+    """Look rows up inside, in a table on `device`, whose last is `last`: an index outside is a `ValueError`.
+
+    On the CPU the table itself notices; only then is the range read, so that it costs nothing while all is right. An
+    index that is still on the CPU is read before it goes to a GPU, where it would stop the program. One that is there
+    already is not: the host would have to wait.
+    """
+    if index.device.type == "cpu" != device.type:
+        _require_inside(argument, index, last, expected)
+    try:
+        yield
+    except (IndexError, RuntimeError):
+        if index.device.type == "cpu":
+            _require_inside(argument, index, last, expected)
+        raise
+
+
+def _require_inside(argument: str, index: Tensor, last: int, expected: str) -> None:
+    if index.numel():
+        low, high = (int(end) for end in index.aminmax())
         require(low >= 0 and high <= last, argument, f"values from {low} to {high}", expected)
 
 

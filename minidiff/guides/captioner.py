@@ -4,6 +4,8 @@ p(y | x_t) = Π_k p(y_k | y_<k, x_t). Trained by itself on pictures at all noise
 classes are sentences, and ∇_x Σ_k log p(y_k | y_<k, x_t) its guidance.
 """
 
+from contextlib import AbstractContextManager
+
 import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor, nn
@@ -14,7 +16,7 @@ from minidiff.nn.block import Block, gelu_tanh
 from minidiff.nn.embeddings import TimeEmbedding
 from minidiff.schedules import Schedule
 from minidiff.shapes import differentiable, patchify
-from minidiff.validate import describe, not_negative, require, require_inside
+from minidiff.validate import describe, indexing, not_negative, require
 
 
 class Captioner(nn.Module):
@@ -45,8 +47,8 @@ class Captioner(nn.Module):
         right = right and tokens.ndim == 2 and len(tokens) == len(x_t)
         expected = f"int64 tokens (B, L), B = {len(x_t)} and L < {self.length}"
         require(right and tokens.shape[1] < self.length, "tokens", describe(tokens), expected)
-        self._require_inside(tokens)
-        words = self.words(differentiable(tokens).to(self.place.device))
+        with self._indexing(tokens):
+            words = self.words(differentiable(tokens).to(self.place.device))
         z = torch.cat([self.stem(patchify(x_t, self.patch)), words], dim=1) + self.place[: self.n + tokens.shape[1]]
         seen = masks.prefix(self.n, z.shape[1], z.device)
         condition = self.time(t.to(z.device).expand(len(x_t)))
@@ -54,18 +56,18 @@ class Captioner(nn.Module):
             z = block(z, condition, mask=seen)
         return self.head(self.norm(z[:, self.n :]))
 
-    def _require_inside(self, tokens: Tensor) -> None:
+    def _indexing(self, tokens: Tensor) -> AbstractContextManager[None]:
         n = self.words.num_embeddings
-        require_inside("tokens", tokens, n - 1, f"ids 0 … {n - 1} of a vocabulary of {n}")
+        return indexing("tokens", tokens, n - 1, f"ids 0 … {n - 1} of a vocabulary of {n}", self.place.device)
 
     def log_prob(self, x_t: Tensor, t: Tensor, tokens: Tensor) -> Tensor:
         """log p(caption | x_t) = Σ_k log p(y_k | y_<k, x_t), (B,). tokens: (B, length) as a tokenizer makes them."""
         fits = isinstance(tokens, Tensor) and tokens.ndim == 2 and tokens.shape[1] > 1
         require(fits, "tokens", describe(tokens), "int64 tokens (B, length)")
-        self._require_inside(tokens)
-        target = differentiable(tokens)[:, 1:].to(x_t.device)
         logits = self(x_t, t, tokens[:, :-1])
-        losses = F.cross_entropy(logits.transpose(1, 2), target, reduction="none")  # (B, length − 1)
+        with self._indexing(tokens):
+            target = differentiable(tokens)[:, 1:].to(x_t.device)
+            losses = F.cross_entropy(logits.transpose(1, 2), target, reduction="none")  # (B, length − 1)
         return -(losses * (target != PAD)).sum(1)
 
     def loss(self, x0: Tensor, t: Tensor, eps: Tensor, tokens: Tensor) -> Tensor:

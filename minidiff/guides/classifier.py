@@ -10,7 +10,7 @@ from minidiff.nn.embeddings import TimeEmbedding
 from minidiff.nn.init import groups
 from minidiff.schedules import Schedule
 from minidiff.shapes import differentiable
-from minidiff.validate import describe, require, require_floating, require_labels, require_time
+from minidiff.validate import describe, indexing, require, require_floating, require_labels, require_time
 
 
 class _NoiseAware(nn.Module):
@@ -24,9 +24,11 @@ class _NoiseAware(nn.Module):
         """log f_φ(y | x_t, t), shape (B,), for labels y, int64 of shape (B,) or a scalar, 0 … n_classes − 1."""
         logits = self(x_t, t)
         n = logits.shape[1]
-        require_labels("y", y, len(x_t), n - 1, f"labels 0 … {n - 1} of {n} classes")
-        rows = differentiable(y).to(x_t.device).expand(len(x_t))[:, None]
-        return F.log_softmax(logits, dim=1).gather(1, rows)[:, 0]
+        expected = f"labels 0 … {n - 1} of {n} classes"
+        require_labels("y", y, len(x_t), expected)
+        with indexing("y", y, n - 1, expected, x_t.device):
+            rows = differentiable(y).to(x_t.device).expand(len(x_t))[:, None]
+            return F.log_softmax(logits, dim=1).gather(1, rows)[:, 0]
 
     def loss(self, x0: Tensor, t: Tensor, eps: Tensor, y: Tensor) -> Tensor:
         """Cross-entropy on x_t = α·x0 + σ·ε, shape (B,)."""
