@@ -5,16 +5,19 @@
 #   make notebooks   every notebook, cell by cell
 #   make fast        the tests of the library that take no time: two minutes
 # make stress      what takes long and is no part of `make test`: whole classes graded, hundreds of kills, many seeds
+# make site        the course as a website, in site/ (REPOSITORY=owner/name on GitHub: with links to it and to Colab)
 # make bench       timings side by side with other libraries
 # make clean       remove what the others made, the environment included
+# PIP_OPTIONS="…"  handed to pip by all that install, such as --extra-index-url with PyTorch's CPU packages
 VENV ?= .venv
 PY := $(VENV)/bin/python
 WORKERS ?= 2
+PIP_OPTIONS ?=
 
 # Two test processes with one thread each finish sooner on two cores than two that fight over both.
 PYTEST := OMP_NUM_THREADS=1 $(PY) -m pytest -n $(WORKERS) --dist loadscope --no-loadscope-reorder
 
-.PHONY: help setup lab test fast stress check system notebooks bench clean
+.PHONY: help setup lab test fast stress check system notebooks site bench clean
 help:
 	@sed -n 's/^# \{0,1\}//p;/^VENV/q' Makefile
 
@@ -22,7 +25,7 @@ setup: $(VENV)/.installed-dev
 
 # The stamp is written when an install has ended well: no stamp, or one older than these files, means install (again).
 $(VENV)/.installed-%: pyproject.toml constraints.txt
-	sh tools/setup.sh $(VENV) $*
+	PIP_OPTIONS="$(PIP_OPTIONS)" sh tools/setup.sh $(VENV) $*
 
 lab: $(VENV)/.installed-lab
 	$(PY) tools/open_lab.py
@@ -46,9 +49,12 @@ check: setup
 system:
 	sh tools/install_system.sh
 
+site: $(VENV)/.installed-site
+	$(PY) tools/website/build.py --repository "$(REPOSITORY)"
+
 bench: setup
-	$(PY) -m pip install --quiet --constraint constraints.txt --editable ".[bench]"
+	$(PY) -m pip install --quiet $(PIP_OPTIONS) --constraint constraints.txt --editable ".[bench]"
 	$(PY) -m benchmarks
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache .hypothesis .import_linter_cache .grimp_cache
+	rm -rf $(VENV) build dist site *.egg-info .pytest_cache .ruff_cache .hypothesis .import_linter_cache .grimp_cache

@@ -4,10 +4,13 @@ import runpy
 import sys
 from pathlib import Path
 
+from minidiff.console import any_sign
+
 QUICK = ("parity", "sampler_overhead", "training_speed")
 ALL = sorted(path.stem for path in Path(__file__).parent.glob("*.py") if not path.stem.startswith("_"))
 
 if __name__ == "__main__":
+    any_sign()
     chosen = sys.argv[1:] or list(QUICK)
     if unknown := [name for name in chosen if name not in ALL]:
         sys.exit(f"benchmarks: got {unknown}, expected some of {ALL}")

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from minidiff import times
+from minidiff.console import any_sign
 from minidiff.data.mixtures import three_modes
 from minidiff.guidance import Denoise, bind, classifier
 from minidiff.judges.wasserstein import floor, w1
@@ -86,7 +87,7 @@ def main() -> None:
     report = facts | {"cpu_seconds": round(time.process_time() - began), "torch": torch.__version__, "rows": rows}
     path = Path(__file__).parent / "results" / f"{Path(__file__).stem}.json"
     path.parent.mkdir(exist_ok=True)
-    path.write_text(json.dumps(report, indent=1) + "\n")
+    path.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
 
 
 def exact_variance(y: int) -> Tensor:
@@ -94,4 +95,5 @@ def exact_variance(y: int) -> Tensor:
 
 
 if __name__ == "__main__":
+    any_sign()
     main()

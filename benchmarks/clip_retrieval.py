@@ -17,6 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor
 
+from minidiff.console import any_sign
 from minidiff.data.captions import captions
 from minidiff.data.prompts import World
 from minidiff.data.web import Web, collect
@@ -104,8 +105,11 @@ def main() -> None:
         print(run, flush=True)
         facts = {"n": N, "steps": STEPS, "keep": KEEP, "cpu_seconds": round(time.process_time() - began)}
         path = Path(__file__).parent / "results" / f"{Path(__file__).stem}.json"
-        path.write_text(json.dumps({**facts, "torch": torch.__version__, "runs": runs}, indent=1) + "\n")
+        path.write_text(
+            json.dumps({**facts, "torch": torch.__version__, "runs": runs}, indent=1) + "\n", encoding="utf-8"
+        )
 
 
 if __name__ == "__main__":
+    any_sign()
     main()

@@ -29,6 +29,7 @@ from minidiff import times
 from minidiff.backbones.mlp import MLP
 from minidiff.backbones.unet import UNet
 from minidiff.conditioning import Conditioned, Labels
+from minidiff.console import any_sign
 from minidiff.data.mixtures import Mixture, ring
 from minidiff.data.real import digits
 from minidiff.denoiser import Denoiser
@@ -141,14 +142,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--part", default="", help="points, controls or digits (default: all)")
     part = parser.parse_args().part
-    done = json.loads(OUT.read_text()) if OUT.exists() else {}
+    done = json.loads(OUT.read_text(encoding="utf-8")) if OUT.exists() else {}
     for name, measure in jobs().items():
         if name.startswith(part) and name not in done:
             done[name] = measure()
             OUT.parent.mkdir(exist_ok=True)
-            OUT.write_text(json.dumps(done, indent=1) + "\n")
+            OUT.write_text(json.dumps(done, indent=1) + "\n", encoding="utf-8")
             print(name, done[name], flush=True)
 
 
 if __name__ == "__main__":
+    any_sign()
     main()

@@ -17,6 +17,7 @@ from scipy.stats import spearmanr
 from torch import Tensor
 
 from minidiff import times
+from minidiff.console import any_sign
 from minidiff.data.real import fashion_mnist
 from minidiff.guidance import Denoise, bind, cfg, within
 from minidiff.judges.coverage import diversity, precision, recall, saturation
@@ -106,7 +107,9 @@ def correlations(rows: list[dict], lowest: float) -> dict[str, list[float]]:
 def save(about: dict, rows: list[dict]) -> None:
     ranks = {"w >= 0": correlations(rows, 0.0), "w >= -1": correlations(rows, -1.0)}
     RESULTS.parent.mkdir(exist_ok=True)
-    RESULTS.write_text(json.dumps({**about, "rank_correlation_with_w": ranks, "rows": rows}, indent=1) + "\n")
+    RESULTS.write_text(
+        json.dumps({**about, "rank_correlation_with_w": ranks, "rows": rows}, indent=1) + "\n", encoding="utf-8"
+    )
 
 
 def main() -> None:
@@ -116,7 +119,7 @@ def main() -> None:
     final = args.per_class == PER_CLASS
     weights = {name: record(name)["sha256"] for name in ("fashion-denoiser", "fashion-judge")}
     about = {"command": COMMAND, "weights": weights, "pictures": 10 * PER_CLASS, "steps": STEPS, "k": 3}
-    saved = json.loads(RESULTS.read_text()) if final and RESULTS.exists() else {}
+    saved = json.loads(RESULTS.read_text(encoding="utf-8")) if final and RESULTS.exists() else {}
     rows = saved["rows"] if saved.get("weights") == weights else []
     real, y = real_pictures(args.per_class, offset=args.per_class)
     about["real"] = facts(real, y, real_pictures(args.per_class)[0])
@@ -131,4 +134,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    any_sign()
     main()

@@ -19,6 +19,7 @@ from fashion_cfg import PER_CLASS, SEEDS, STEPS, facts, real_pictures
 from torch import Tensor
 
 from minidiff import times
+from minidiff.console import any_sign
 from minidiff.guidance import Denoise, bind, classifier
 from minidiff.randomness import randn, seeded
 from minidiff.samplers import dpmpp_2m, sample
@@ -86,15 +87,16 @@ def main() -> None:
     weights = {name: record(name)["sha256"] for name in used}
     about = {"command": f"python benchmarks/{Path(__file__).name}", "weights": weights, "steps": STEPS}
     about["pictures"] = 10 * PER_CLASS
-    saved = json.loads(RESULTS.read_text()) if final and RESULTS.exists() else {}
+    saved = json.loads(RESULTS.read_text(encoding="utf-8")) if final and RESULTS.exists() else {}
     rows = saved["rows"] if saved.get("weights") == weights else []
     for row in measure(args.per_class, SEEDS if final else 1, rows):
         print(row, flush=True)
         rows.append(row)
         if final:
             RESULTS.parent.mkdir(exist_ok=True)
-            RESULTS.write_text(json.dumps({**about, "rows": rows}, indent=1) + "\n")
+            RESULTS.write_text(json.dumps({**about, "rows": rows}, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":
+    any_sign()
     main()

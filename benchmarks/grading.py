@@ -32,6 +32,8 @@ from typing import Any
 import nbformat
 import psutil
 
+from minidiff.console import any_sign
+
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = Path(__file__).parent / "results" / "grading.json"
 CHAPTER = "01_bayes_rule"
@@ -109,7 +111,7 @@ def ours(folder: Path, students: int, jobs: int) -> tuple[dict[str, float], dict
     out = folder / f"marks-{jobs}"
     argv = [sys.executable, "-m", "minidiff.cli", "grade", str(folder / "submitted"), "-o", str(out)]
     numbers = measured([*argv, "--jobs", str(jobs), "--root", str(ROOT)], folder, students)
-    results = [json.loads(path.read_text()) for path in (out / "results").glob("*.json")]
+    results = [json.loads(path.read_text(encoding="utf-8")) for path in (out / "results").glob("*.json")]
     return numbers, {r["student"]["key"]: sum(item["points"] for item in r["items"]) for r in results}
 
 
@@ -149,9 +151,10 @@ def main() -> None:
     for jobs in (1, 2):
         mine = report[f"minidiff grade --jobs {jobs}"]
         report[f"ratio, --jobs {jobs}"] = {key: round(mine[key] / base[key], 3) for key in base}
-    RESULTS.write_text(json.dumps(report, indent=2, ensure_ascii=False) + "\n")
+    RESULTS.write_text(json.dumps(report, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     print(json.dumps(report, indent=2, ensure_ascii=False))
 
 
 if __name__ == "__main__":
+    any_sign()
     main()

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from minidiff import times
+from minidiff.console import any_sign
 from minidiff.denoiser import Denoiser
 from minidiff.guidance import bind, classifier, extrapolate
 from minidiff.predictions import EPS, VELOCITY, X0, Prediction, V
@@ -274,9 +275,11 @@ def main() -> None:
     facts = {"torch": torch.__version__, "diffusers": diffusers.__version__, "dtype": "float32", "shape": list(SHAPE)}
     RESULTS.parent.mkdir(exist_ok=True)
     RESULTS.write_text(
-        json.dumps({"command": "python -m benchmarks.parity", **facts, "max_abs_difference": rows}, indent=2) + "\n"
+        json.dumps({"command": "python -m benchmarks.parity", **facts, "max_abs_difference": rows}, indent=2) + "\n",
+        encoding="utf-8",
     )
 
 
 if __name__ == "__main__":
+    any_sign()
     main()

@@ -22,6 +22,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from benchmarks._timing import alternate, machine
+from minidiff.console import any_sign
 from minidiff.randomness import randn, seeded
 from minidiff.retrieval import Index, recall
 
@@ -83,8 +84,9 @@ def main() -> None:
         results[title] = {"vectors": n, **measure(n, options.rounds, clusters)}
         show(f"{n:,} {title} vectors", results[title])
     facts = {"command": "python -m benchmarks.retrieval", "bar": BAR, "queries": N_QUERIES, **machine()}
-    RESULTS.write_text(json.dumps({**facts, **results}, indent=2) + "\n")
+    RESULTS.write_text(json.dumps({**facts, **results}, indent=2) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":
+    any_sign()
     main()

@@ -24,6 +24,7 @@ from benchmarks._timing import alternate, machine
 from minidiff import times
 from minidiff.backbones.unet import UNet
 from minidiff.conditioning import Conditioned, Labels
+from minidiff.console import any_sign
 from minidiff.denoiser import Denoiser
 from minidiff.guidance import bind, cfg
 from minidiff.predictions import VELOCITY
@@ -178,8 +179,9 @@ def main() -> None:
         "steps": STEPS,
         **machine(),
     }
-    RESULTS.write_text(json.dumps({**facts, "ratios": measure(rounds)}, indent=2) + "\n")
+    RESULTS.write_text(json.dumps({**facts, "ratios": measure(rounds)}, indent=2) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":
+    any_sign()
     main()

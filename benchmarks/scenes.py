@@ -18,6 +18,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from minidiff.console import any_sign
 from minidiff.data.prompts import World, place
 from minidiff.data.scenes import KINDS, SIDES, Scenes, render
 from minidiff.judges.scenes import parse, same
@@ -77,8 +78,9 @@ def main() -> None:
     facts = {"command": "python benchmarks/scenes.py", "threads": torch.get_num_threads()}
     results = {**facts, "pictures per second": speeds(), "accuracy": accuracy()}
     print(json.dumps(results, indent=2, ensure_ascii=False))
-    RESULTS.write_text(json.dumps(results, indent=2, ensure_ascii=False) + "\n")
+    RESULTS.write_text(json.dumps(results, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":
+    any_sign()
     main()

@@ -27,6 +27,7 @@ from minidiff import times
 from minidiff.backbones.dit import DiT
 from minidiff.checkpoints import write_whole
 from minidiff.conditioning import Conditioned, Words
+from minidiff.console import any_sign
 from minidiff.data.captions import captions
 from minidiff.data.exact_scenes import floor
 from minidiff.data.prompts import place
@@ -125,4 +126,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    any_sign()
     main()

@@ -28,6 +28,7 @@ from torch import Tensor, nn
 from benchmarks._timing import alternate, machine
 from minidiff.backbones.mlp import MLP
 from minidiff.backbones.unet import UNet
+from minidiff.console import any_sign
 from minidiff.denoiser import Denoiser
 from minidiff.predictions import VELOCITY
 from minidiff.randomness import initialised, randn, seeded
@@ -159,8 +160,9 @@ def main() -> None:
     }
     found["MLP, 256 points"] = measure("MLP, 256 points", loops, 100, rounds, size(mlp()))
     facts = {"command": "python -m benchmarks.training_speed", "bar": BAR, "rounds": rounds, **machine()}
-    RESULTS.write_text(json.dumps({**facts, "speeds": found}, indent=2) + "\n")
+    RESULTS.write_text(json.dumps({**facts, "speeds": found}, indent=2) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":
+    any_sign()
     main()

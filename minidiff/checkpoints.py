@@ -14,9 +14,10 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save, save_file
 from torch import Tensor
 
 from minidiff.validate import describe, require
@@ -84,14 +85,15 @@ def uninterrupted() -> Iterator[None]:
 
 
 def _write_rows(path: Path, rows: list[list[Any]]) -> None:
-    with path.open("w", newline="") as file:
+    with path.open("w", newline="", encoding="utf-8") as file:
         csv.writer(file, lineterminator="\n").writerows(rows)
 
 
 def packed(value: Any, name: str, tensors: dict[str, Tensor]) -> Any:
     """`value` as JSON that `unpacked` turns back exactly; its tensors are put aside in `tensors`, named `name`…
 
-    Takes tensors, None, booleans, numbers, strings, and tuples, lists and dicts of these; else a `ValueError`.
+    Takes tensors, None, booleans, numbers (also NumPy's), strings, and tuples, lists and dicts of these; else a
+    `ValueError`.
     """
     if isinstance(value, Tensor):
         require(name not in tensors, "optimizer", f"two tensors with the name {name}", "different names")
@@ -99,6 +101,8 @@ def packed(value: Any, name: str, tensors: dict[str, Tensor]) -> Any:
         return {"tensor": name}
     if type(value) in (tuple, list):
         return {type(value).__name__: [packed(v, f"{name}.{i}", tensors) for i, v in enumerate(value)]}
+    if isinstance(value, np.generic) and value.dtype.kind in "biuf" and value.dtype.itemsize <= 8:
+        return {"numpy": [value.dtype.name, value.item()]}  # not as Python's: float32 computes in float32
     if isinstance(value, dict) and all(isinstance(k, (int, str)) for k in value):
         return {"dict": [[k, packed(v, f"{name}.{k}", tensors)] for k, v in value.items()]}
     fits = value is None or isinstance(value, (bool, int, float, str))
@@ -115,6 +119,8 @@ def unpacked(value: Any, tensors: Mapping[str, Tensor]) -> Any:
         return tensors[inner]
     if kind == "dict":
         return {k: unpacked(v, tensors) for k, v in inner}
+    if kind == "numpy":
+        return np.dtype(inner[0]).type(inner[1])
     return {"tuple": tuple, "list": list}[kind](unpacked(v, tensors) for v in inner)
 
 
@@ -136,12 +142,22 @@ def load_optimizer(optimizer: torch.optim.Optimizer, saved: dict[str, Any]) -> N
 
 
 def _settings(name: str, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
-    """The groups of a fresh optimizer as JSON, for a checkpoint to agree on; `ValueError` if they cannot be kept."""
+    """The groups of a fresh optimizer as JSON, for a checkpoint to agree on."""
     groups = optimizer.state_dict()["param_groups"]
-    packed(groups, name, {})
-    plain = json.loads(json.dumps(groups, default=describe))
+    plain = json.loads(json.dumps(groups, default=lambda value: value.tolist()))  # tensors and NumPy's numbers
     named = [(f"{name}.{i}.{k}", v) for i, group in enumerate(plain) for k, v in group.items()]
     return {k: len(v) if k.endswith(".params") else v for k, v in named}
+
+
+def _require_storable(tensors: Mapping[str, Tensor]) -> None:
+    """`ValueError` that names a tensor of a kind that safetensors does not know, such as complex128 or a sparse one."""
+    for (dtype, layout), name in {(v.dtype, v.layout): name for name, v in tensors.items()}.items():
+        try:
+            save({"x": torch.empty(0, dtype=dtype)})
+            known = layout is torch.strided
+        except (KeyError, ValueError, SafetensorError):
+            known = False
+        require(known, "path", f"{name}, a {layout} tensor of {dtype}", "tensors that safetensors can keep")
 
 
 class Run:
@@ -150,8 +166,8 @@ class Run:
     parts: what has a state_dict of tensors (the model, its average, …), by name. optimizers: by name; their whole
     state_dict is kept. recipe: facts in JSON's types that a checkpoint must agree on, to which the optimizers' groups
     are added. A path of None keeps nothing. `writes` is False on all but one process of a distributed run: they only
-    read. Raises `ValueError` for optimizers that hold what cannot be kept: at once if it is in their groups, at the
-    first `record` if it is in their state.
+    read. Raises `ValueError` for what cannot be kept: at once, or at the first `record`, after the first step, if it is
+    in state that an optimizer makes only then.
     """
 
     def __init__(
@@ -165,15 +181,25 @@ class Run:
         self.folder = None if path is None else Path(path)
         self.parts, self.optimizers, self.writes = parts, optimizers, writes
         self.recipe = dict(recipe)
-        for name, optimizer in optimizers.items() if self.folder else ():
-            self.recipe |= _settings(name, optimizer)
         self.step, self.seconds, self.saved, self.examined = 0, 0.0, -1, self.folder is None
+        if self.folder:
+            _require_storable(self._state()[0])
+            for name, optimizer in optimizers.items():
+                self.recipe |= _settings(name, optimizer)
         self.rows: list[list[Any]] = []  # the whole log: it is rewritten with every checkpoint, so that both agree
 
     def _state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Everything as tensors, and the optimizers' other state as JSON."""
-        tensors = {f"{name}.{k}": v for name, part in self.parts.items() for k, v in part.state_dict().items()}
-        return tensors, {name: packed(o.state_dict(), name, tensors) for name, o in self.optimizers.items()}
+        tensors: dict[str, Tensor] = {}
+        for name, part in self.parts.items():
+            for k, v in part.state_dict().items():
+                require(isinstance(v, Tensor), "path", f"{name}.{k} = {describe(v)}", "a state of tensors only")
+                tensors[f"{name}.{k}"] = v
+        optimizers = {name: optimizer.state_dict() for name, optimizer in self.optimizers.items()}
+        for name, state in optimizers.items():
+            fits = {"state", "param_groups"} <= state.keys()
+            require(fits, name, f"a state_dict of {sorted(state)}", "one with state and param_groups, as PyTorch's")
+        return tensors, {name: packed(state, name, tensors) for name, state in optimizers.items()}
 
     def resume(self) -> tuple[int, float]:
         """Load the checkpoint, if any; returns (steps done, seconds spent). `ValueError` if it is another run's."""
@@ -228,13 +254,13 @@ class Run:
 
     def _logged(self) -> list[list[Any]]:
         """The log's rows up to the checkpoint: later steps will be taken again."""
-        lines = self._log.read_text().splitlines() if self._log.exists() else []
+        lines = self._log.read_text(encoding="utf-8").splitlines() if self._log.exists() else []
         return [row for row in csv.reader(lines) if row and row[0].isdigit() and int(row[0]) <= self.step]
 
     def record(self, step: int, loss: float, lr: float, seconds: float, *more: float) -> None:
         """Note a step. more: the adversaries' losses."""
         if not self.examined:
-            self._state()
+            _require_storable(self._state()[0])
             self.examined = True
         self.step, self.seconds = step, seconds
         self.rows.append([step, loss, lr, round(seconds, 3), *more])

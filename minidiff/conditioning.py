@@ -17,7 +17,8 @@ import torch
 from torch import Tensor, nn
 
 from minidiff.nn.block import Block
-from minidiff.validate import describe, require
+from minidiff.shapes import differentiable
+from minidiff.validate import describe, integer, require, require_inside, require_labels
 
 Given = dict[str, Tensor]
 
@@ -51,24 +52,30 @@ class Conditioned(nn.Module):
 
 
 class Labels(nn.Embedding):
-    """Labels 0 … n_classes − 1, and n_classes for "no label": y, a scalar or (B,) int64 → vector (B, dim)."""
+    """Labels 0 … n_classes − 1, and n_classes for "no label": y, a scalar or (B,) int64 → vector (B, dim).
+
+    `ValueError` for a label outside, if y is on the CPU; a GPU's embedding stops the program by itself.
+    """
 
     def __init__(self, n_classes: int, dim: int):
+        n_classes = integer("n_classes", n_classes)
         super().__init__(n_classes + 1, dim)
         self.n_classes = n_classes
 
     def forward(self, batch: int, *, y: Tensor) -> Given:  # type: ignore[override]
-        fits = isinstance(y, Tensor) and y.dtype == torch.int64 and tuple(y.shape) in ((), (batch,))
-        expected = f"int64 labels 0 … {self.n_classes} ({self.n_classes} = no label), a scalar or ({batch},)"
-        require(fits, "y", describe(y), expected)
-        return {"vector": super().forward(y.to(self.weight.device)).expand(batch, -1)}
+        n = self.n_classes
+        require_labels("y", y, batch, n, f"labels 0 … {n - 1} of {n} classes, or {n} for no label")
+        return {"vector": super().forward(differentiable(y).to(self.weight.device)).expand(batch, -1)}
 
 
-def require_tokens(tokens: object, batch: int, length: int) -> None:
-    """`tokens` must be int64 of shape (batch, at most `length`)."""
+def require_tokens(tokens: object, batch: int, length: int, vocabulary: int | None = None) -> None:
+    """`tokens` must be int64 of shape (batch, at most `length`), with ids 0 … vocabulary − 1 (read on the CPU only)."""
     fits = isinstance(tokens, Tensor) and tokens.dtype == torch.int64 and tokens.ndim == 2
     fits = fits and tokens.shape[0] == batch and tokens.shape[1] <= length  # type: ignore[union-attr]
     require(fits, "tokens", describe(tokens), f"int64 tokens (B, L), B = {batch} and L ≤ {length}")
+    if vocabulary is not None:
+        assert isinstance(tokens, Tensor)
+        require_inside("tokens", tokens, vocabulary - 1, f"ids 0 … {vocabulary - 1} of a vocabulary of {vocabulary}")
 
 
 class Words(nn.Module):
@@ -87,8 +94,8 @@ class Words(nn.Module):
         self.norm = nn.LayerNorm(dim) if depth else nn.Identity()
 
     def forward(self, batch: int, *, tokens: Tensor) -> Given:
-        require_tokens(tokens, batch, self.length)
-        x = self.words(tokens.to(self.place.device)) + self.place[: tokens.shape[1]]
+        require_tokens(tokens, batch, self.length, self.words.num_embeddings)
+        x = self.words(differentiable(tokens).to(self.place.device)) + self.place[: tokens.shape[1]]
         for block in self.blocks:
             x = block(x)
         return {"context": self.norm(x)}

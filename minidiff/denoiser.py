@@ -58,6 +58,7 @@ class Denoiser(nn.Module):
             f"an output of shape {tuple(output.shape)}",
             f"that of x_t, {tuple(x_t.shape)}",
         )
+        t = t.to(torch.promote_types(t.dtype, torch.float32))
         at = expand_like(t, x_t).to(x_t.device) if t.ndim else t  # a scalar stays on the CPU: reading it there is free
         return self.prediction.to_x0(self.schedule, x_t, output, at).to(x_t.dtype)
 
@@ -69,11 +70,13 @@ class Denoiser(nn.Module):
         require_floating("x0", x0, finite=True, min_dim=1)
         require_like("eps", eps, x0, "x0")
         require_time(t, batch=len(x0), map_of=x0)
+        t = t.to(torch.promote_types(t.dtype, torch.float32))  # the rates of DDPM leave the range of half precision
         x_t = self.schedule.add_noise(x0, eps, t)
         target = self.prediction.target(self.schedule, x0, eps, expand_like(t, x0).to(x0.device)).to(x0.dtype)
         output = self._output(x_t, t, cond)
         require_like("net output", output, target, "the target")
-        errors = (output - target).square()
+        exact = torch.promote_types(x0.dtype, torch.float32)  # squares and weights leave the range of half precision
+        errors = (output.to(exact) - target.to(exact)).square()
         if self.weight is None or t.ndim <= 1:
             loss = errors.reshape(len(x0), -1).mean(1)
             return loss if self.weight is None else loss * self.weight(self.schedule, t).to(loss)

@@ -4,6 +4,8 @@ x_{t0} = α·guide + σ·ε drowns the guide's wrong details and keeps its layou
 t0 trades faithfulness to the guide (t0 → 0 returns it) for realism (t0 → 1 forgets it). No training, no p(y|x).
 """
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -12,7 +14,7 @@ from minidiff.guidance import Denoise
 from minidiff.randomness import Randomness, randn_like
 from minidiff.samplers import Step, sample
 from minidiff.schedules import Schedule
-from minidiff.validate import describe, require, require_floating
+from minidiff.validate import number, positive, require_floating
 
 
 def sdedit(
@@ -23,7 +25,7 @@ def sdedit(
     The paper's Algorithm 1 with K = 1. t0 in (0, 1]; `steps` are spent between t0 and 0, not between 1 and 0.
     """
     require_floating("guide", guide, finite=True, min_dim=1)
-    require(0 < t0 <= 1, "t0", t0, "a time in (0, 1]")
+    t0 = number("t0", t0, "a time in (0, 1]", lambda t: 0 < t <= 1)
     x = schedule.add_noise(guide, randn_like(guide, generator), torch.tensor(t0, dtype=torch.float64))
     *_, x = sample(denoise, x, times.linear(steps, start=t0), step, generator)
     return x
@@ -40,8 +42,11 @@ def gaussian_sdedit(
     The reverse *ODE* (`ddim`, `heun`, …) is the map x0 = m + κ(x_{t0} − αm) with κ = s/√(α²s² + σ²), which carries the
     quantiles of p_{t0} to those of p_0: mean m + κα(y − m), variance κ²σ². More faithful, less spread.
     """
-    y = torch.as_tensor(y, dtype=torch.float64)
-    require(s > 0, "s", describe(s), "a positive standard deviation")
+    y, m = torch.as_tensor(y, dtype=torch.float64), number("m", m, "a finite number", math.isfinite)
+    s, t0 = (
+        positive("s", s, "a positive standard deviation"),
+        number("t0", t0, "a time in [0, 1]", lambda t: 0 <= t <= 1),
+    )
     alpha, sigma = schedule(torch.tensor(t0, dtype=torch.float64))
     noisy = alpha**2 * s**2 + sigma**2  # the variance of x_{t0} under the prior
     slope = s / noisy.sqrt() if ode else alpha * s**2 / noisy

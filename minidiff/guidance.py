@@ -8,10 +8,12 @@ a score is adding (σ²/α)·g to x̂0, and an extrapolation of scores is the sa
 
 The strength is the lecture's w. Classifier guidance adds w·∇log p(y|x_t): w = 1 is Bayes' rule. Classifier-free
 guidance is (1 + w)·cond − w·uncond: w = 0 is the plain conditional, w = −1 the unconditional model.
-`w` may be a number, or a tensor of shape (B,) with one strength per picture.
+`w` may be a number (Python's, NumPy's, a 0-d tensor), or a tensor of shape (B,) with one strength per picture.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+import contextlib
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -19,25 +21,36 @@ from torch import Tensor
 
 from minidiff.operators import Operator, misfit, residual
 from minidiff.schedules import Schedule
-from minidiff.shapes import expand_like
-from minidiff.validate import describe, require
+from minidiff.shapes import differentiable, expand_like
+from minidiff.validate import describe, number, require, require_broadcast, require_floating
 
 Denoise = Callable[[Tensor, Tensor], Tensor]
 LogProb = Callable[[Tensor, Tensor], Tensor]
 Weight = float | Tensor
 
 
-def _weight(w: Weight, x: Tensor) -> float | Tensor:
-    if isinstance(w, Tensor):
-        require(w.ndim == 0 or tuple(w.shape) == (len(x),), "w", describe(w), f"a number or shape ({len(x)},)")
-        require(bool(torch.isfinite(w).all()), "w", w.tolist(), "finite strengths")
-        return expand_like(w.to(x), x)
-    require(isinstance(w, (int, float)) and abs(w) < float("inf"), "w", describe(w), "a finite number")
-    return w
+def _strength(w: Weight, argument: str = "w") -> Weight:
+    """w as a Python number, or as a tensor (B,); checked when guidance is made, so that no step waits for a GPU."""
+    if isinstance(w, Tensor) and (w.ndim > 0 or w.requires_grad):
+        require(bool(torch.isfinite(w).all()), argument, w.tolist(), "finite strengths")
+        return w
+    return number(argument, w, "a finite number, or a tensor (B,) with one per picture", math.isfinite)
+
+
+def _weight(w: Weight, x: Tensor) -> Weight:
+    """w so that it broadcasts over x, in float32 or better."""
+    if not isinstance(w, Tensor):
+        return w
+    require(w.ndim == 0 or tuple(w.shape) == (len(x),), "w", describe(w), f"a number or shape ({len(x)},)")
+    return expand_like(w.to(x.device, _at_least_fp32(x)), x)
+
+
+def _at_least_fp32(x: Tensor) -> torch.dtype:
+    return torch.promote_types(x.dtype, torch.float32)
 
 
 def _is_zero(w: Weight) -> bool:
-    return isinstance(w, (int, float)) and w == 0
+    return not isinstance(w, Tensor) and w == 0
 
 
 def from_guidance_scale(guidance_scale: float) -> float:
@@ -56,18 +69,19 @@ def mix(good: Denoise, *others: tuple[Denoise, Weight]) -> Denoise:
     Every combination of denoisers whose weights add up to 1 can be written so; LTX-2 (arXiv 2601.03233) steers text and
     the other modality by two of them. A branch with w = 0 is never evaluated; without branches it is `good`.
     """
-    others = tuple((bad, w) for bad, w in others if not _is_zero(w))
-    if not others:
+    given = [(bad, _strength(w)) for bad, w in others]
+    branches = [(bad, w) for bad, w in given if not _is_zero(w)]
+    if not branches:
         return good
-    weights = [w for _, w in others]
-    return lambda x_t, t: _mixed(x_t, good(x_t, t), [bad(x_t, t) for bad, _ in others], weights)
+    weights = [w for _, w in branches]
+    return lambda x_t, t: _mixed(x_t, good(x_t, t), [bad(x_t, t) for bad, _ in branches], weights)
 
 
 def _mixed(x_t: Tensor, x0: Tensor, bad: Sequence[Tensor], weights: Sequence[Weight]) -> Tensor:
     mixed = x0
     for other, w in zip(bad, weights):
         mixed = mixed + _weight(w, x_t) * (x0 - other)
-    return mixed
+    return mixed.to(x0.dtype)
 
 
 def extrapolate(good: Denoise, bad: Denoise, w: Weight) -> Denoise:
@@ -90,15 +104,20 @@ def mix_conditions(denoiser: Callable[..., Tensor], cond: Condition, *others: tu
 
     The same numbers as `mix(bind(denoiser, **cond), (bind(denoiser, **other), w), …)` up to rounding, faster where a
     call has a fixed cost. Entries of `cond` have shape (B, …) or are a scalar, those of `others` the same or without B.
+    `ValueError` for conditions that are no dicts of tensors with the same keys.
     """
+    _require_condition("cond", cond)
     for other, _ in others:
+        _require_condition("null", other)
         require(cond.keys() == other.keys(), "null", sorted(other), f"the keys of cond, {sorted(cond)}")
-    n, weights = 1 + len(others), [w for _, w in others]
+    n, weights = 1 + len(others), [_strength(w) for _, w in others]
 
     def rows(name: str, x_t: Tensor) -> Tensor:
         first = cond[name].expand(len(x_t)) if cond[name].ndim == 0 else cond[name]
-        bad = [other[name].to(first.device).expand_as(first) for other, _ in others]
-        return torch.cat([first, *bad]).to(x_t.device)
+        require(len(first) == len(x_t), f"cond[{name!r}]", describe(first), f"one row for each of {len(x_t)} pictures")
+        for other, _ in others:
+            require_broadcast(f"null[{name!r}]", other[name], first, f"cond[{name!r}]")
+        return torch.cat([first, *(other[name].to(first).expand_as(first) for other, _ in others)]).to(x_t.device)
 
     def mixed(x_t: Tensor, t: Tensor) -> Tensor:
         times = torch.cat([t] * n) if t.ndim else t
@@ -106,6 +125,12 @@ def mix_conditions(denoiser: Callable[..., Tensor], cond: Condition, *others: tu
         return _mixed(x_t, x0, bad, weights)
 
     return mixed
+
+
+def _require_condition(argument: str, cond: object) -> None:
+    fits = isinstance(cond, Mapping) and all(isinstance(v, Tensor) for v in cond.values())
+    got = {k: describe(v) for k, v in cond.items()} if isinstance(cond, Mapping) else describe(cond)
+    require(fits, argument, got, 'a dict of tensors, such as {"y": torch.tensor([3, 1])}')
 
 
 def cfg(denoiser: Callable[..., Tensor], cond: Condition, null: Condition, w: Weight) -> Denoise:
@@ -116,10 +141,23 @@ def cfg(denoiser: Callable[..., Tensor], cond: Condition, null: Condition, w: We
     return mix_conditions(denoiser, cond, (null, w))
 
 
-def _gradient(log_prob: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
-    with torch.enable_grad():
-        x = x.detach().requires_grad_()
-        value = log_prob(x)
+@contextlib.contextmanager
+def _differentiating(argument: str) -> Iterator[None]:
+    """Gradients inside, also for a caller under torch.no_grad() or torch.inference_mode()."""
+    try:
+        with torch.inference_mode(False), torch.enable_grad():
+            yield
+    except RuntimeError as error:
+        if "nference tensor" not in str(error):
+            raise
+        expected = "tensors made outside of it, or clones of them, or torch.no_grad() in its place"
+        raise ValueError(f"{argument}: got tensors made in torch.inference_mode(), expected {expected}") from error
+
+
+def _gradient(log_prob: LogProb, x: Tensor, t: Tensor) -> Tensor:
+    with _differentiating("log_prob"):
+        x, t = differentiable(x).detach().requires_grad_(), differentiable(t)
+        value = log_prob(x, t)
         require(
             value.shape == x.shape[:1],
             "log_prob",
@@ -130,11 +168,15 @@ def _gradient(log_prob: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
         return torch.autograd.grad(value.sum(), x)[0]
 
 
-def _shift(schedule: Schedule, x: Tensor, t: Tensor) -> Tensor:
-    """σ²/α, the factor from a score to x̂0; 0 where α = 0: pure noise tells nothing of y, so the gradient is 0."""
-    alpha, sigma = schedule(expand_like(t, x))
+def _moved(x0: Tensor, w: Weight, schedule: Schedule, x: Tensor, t: Tensor, gradient: Tensor) -> Tensor:
+    """x̂0 + w·(σ²/α)·gradient. σ²/α is the factor from a score to x̂0, in float32 or better: near α = 0 it is large.
+
+    0 where α = 0: pure noise tells nothing of y, so the gradient is 0.
+    """
+    alpha, sigma = schedule(expand_like(t.to(_at_least_fp32(t)), x))
     factor = torch.where(alpha > 0, sigma**2 / alpha.clamp(min=torch.finfo(alpha.dtype).tiny), 0.0)
-    return factor.to(x) if factor.ndim else factor
+    factor = factor.to(x.device, _at_least_fp32(x)) if factor.ndim else factor
+    return (x0 + _weight(w, x) * factor * gradient.to(_at_least_fp32(x))).to(x0.dtype)
 
 
 def classifier(denoise: Denoise, log_prob: LogProb, schedule: Schedule, w: Weight = 1.0) -> Denoise:
@@ -146,12 +188,13 @@ def classifier(denoise: Denoise, log_prob: LogProb, schedule: Schedule, w: Weigh
     Start the grid a little below t = 1 where α(1) = 0 (Linear, Cosine): times.linear(n, start=0.999). There x̂0 has a
     limit as α → 0, but σ²/α·∇ is ∞·0, taken as 0; one step from t = 1 itself makes every sampler first order.
     """
+    w = _strength(w)
     if _is_zero(w):
         return denoise
 
     def guided(x_t: Tensor, t: Tensor) -> Tensor:
-        gradient = _gradient(lambda x: log_prob(x, t), x_t)
-        return denoise(x_t, t) + _weight(w, x_t) * _shift(schedule, x_t, t) * gradient
+        gradient = _gradient(log_prob, x_t, t)
+        return _moved(denoise(x_t, t), w, schedule, x_t, t, gradient)
 
     return guided
 
@@ -164,12 +207,13 @@ def likelihood(
     This is diffusion posterior sampling (arXiv 2209.14687): ∇_x log p(y | x̂0(x_t)) stands in for ∇_x log p(y|x_t),
     which is biased except where p(x0|x_t) is narrow. `log_likelihood(x0)` has shape (B,). w = 0 is `denoise`.
     """
+    w = _strength(w)
     if _is_zero(w):
         return denoise
 
     def guided(x_t: Tensor, t: Tensor) -> Tensor:
         x0, gradient = _through(denoise, log_likelihood, x_t, t)
-        return x0 + _weight(w, x_t) * _shift(schedule, x_t, t) * gradient
+        return _moved(x0, w, schedule, x_t, t, gradient)
 
     return guided
 
@@ -178,9 +222,9 @@ def _through(
     denoise: Denoise, log_likelihood: Callable[[Tensor], Tensor], x_t: Tensor, t: Tensor
 ) -> tuple[Tensor, Tensor]:
     """x̂0(x_t) and ∇_x log_likelihood(x̂0(x_t)), both like x_t."""
-    with torch.enable_grad():
-        leaf = x_t.detach().requires_grad_()
-        x0 = denoise(leaf, t)
+    with _differentiating("denoise or log_likelihood"):
+        leaf = differentiable(x_t).detach().requires_grad_()
+        x0 = denoise(leaf, differentiable(t))
         value = log_likelihood(x0)
         require(value.shape == x_t.shape[:1], "log_likelihood", describe(value), f"shape ({len(x_t)},)")
         require(value.requires_grad, "log_likelihood", "values without a gradient", "a differentiable function")
@@ -193,12 +237,11 @@ def dps(denoise: Denoise, operator: Operator, y: Tensor, schedule: Schedule, zet
         score + (ζ/r)·(−∇_x r²) = score − 2ζ·∇_x r,        r = ‖y − A(x̂0(x_t))‖,
 
     so that the gradient is bounded however far off x̂0 is, and the noise need not be known. The paper adds −(ζ/r)·∇r² to
-    every *step*, we to the *score*: here ζ means the same for every number of steps. zeta = 0 is `denoise`.
+    every *step*, we to the *score*: here ζ means the same for every number of steps. zeta = 0 is `denoise`. Where
+    r = 0 the gradient is 0: there is nothing to explain.
     """
-    if _is_zero(zeta):
-        return denoise
     minus_r = lambda x0: -residual(operator, x0, y) * y[0].numel() ** 0.5
-    return likelihood(denoise, minus_r, schedule, 2 * zeta)
+    return likelihood(denoise, minus_r, schedule, 2 * _strength(zeta, "zeta"))
 
 
 def project(denoise: Denoise, operator: Operator, inverse: Operator, y: Tensor) -> Denoise:
@@ -217,13 +260,22 @@ def project(denoise: Denoise, operator: Operator, inverse: Operator, y: Tensor) 
 
 
 def inpaint(denoise: Denoise, known: Tensor, mask: Tensor) -> Denoise:
-    """Replace x̂0 by `known` where `mask` is true; both broadcast over x_t."""
+    """Replace x̂0 by `known` where `mask` is true; both broadcast over x_t, whose dtype and device the result has."""
     require(isinstance(mask, Tensor) and mask.dtype == torch.bool, "mask", describe(mask), "a boolean tensor")
-    return lambda x_t, t: torch.where(mask, known, denoise(x_t, t))
+    require_floating("known", known)
+
+    def guided(x_t: Tensor, t: Tensor) -> Tensor:
+        require_broadcast("mask", mask, x_t, "x_t")
+        require_broadcast("known", known, x_t, "x_t")
+        x0 = denoise(x_t, t)
+        return torch.where(mask.to(x0.device), known.to(x0), x0)
+
+    return guided
 
 
 def within(guided: Denoise, plain: Denoise, low: float, high: float) -> Denoise:
     """`guided` while low ≤ t ≤ high, `plain` outside: a guidance interval (arXiv 2404.07724)."""
+    low, high = (number("low, high", end, "0 ≤ low ≤ high ≤ 1", math.isfinite) for end in (low, high))
     require(0.0 <= low <= high <= 1.0, "low, high", (low, high), "0 ≤ low ≤ high ≤ 1")
 
     def switched(x_t: Tensor, t: Tensor) -> Tensor:

@@ -20,7 +20,7 @@ from tqdm.auto import tqdm
 
 from minidiff import checkpoints
 from minidiff.randomness import seeded_layers
-from minidiff.validate import describe, require
+from minidiff.validate import describe, integer, not_negative, number, require
 
 Batch = dict[str, Tensor]
 Draw = Callable[[Generator], Batch]
@@ -39,6 +39,7 @@ def step_generator(seed: int, step: int) -> StepGenerator:
     PyTorch's CPU generator heeds the lower 32 bits of its seed only. So the upper half of `seed` has a multiplier of
     its own; without it, seeds that are 2³² apart would train on the same draws.
     """
+    seed, step = integer("seed", seed, least=None), integer("step", step, least=None)
     upper, lower = divmod(seed, 2**32)
     mixed = lower * 0x7F4A7C15 + upper * 0x85EBCA77 + step * 0x1CE4E5B9 + 0x133111EB
     generator = StepGenerator()
@@ -56,8 +57,8 @@ class EMA:
     """
 
     def __init__(self, module: nn.Module, decay: float = 0.999):
-        require(0.0 <= decay < 1.0, "decay", decay, "a number in [0, 1)")
-        self.module, self.decay = deepcopy(module).eval().requires_grad_(False), decay
+        self.decay = number("decay", decay, "a number in [0, 1)", lambda v: 0 <= v < 1)
+        self.module = deepcopy(module).eval().requires_grad_(False)
         self._parameters, self._buffers = list(self.module.parameters()), list(self.module.buffers())
         coarse = [p for p in self._parameters if p.dtype in (torch.bfloat16, torch.float16)]
         self._fine = {p: p.detach().float() for p in coarse}
@@ -134,7 +135,7 @@ def _frozen(modules: tuple[nn.Module | None, ...]) -> Iterator[None]:
 class Side:
     """One network, its optimizer and the course of its learning rates: `take` makes one step of it.
 
-    Raises `ValueError` for an optimizer that is none.
+    Raises `ValueError` for an optimizer that is none, and for learning rates that are no numbers ≥ 0.
     """
 
     def __init__(self, name: str, model: nn.Module, build: Callable, groups: Callable, lr: float):
@@ -147,13 +148,17 @@ class Side:
         self.optimizer: torch.optim.Optimizer = build(groups(model), lr=lr)
         fits = isinstance(self.optimizer, torch.optim.Optimizer)
         require(fits, "optimizer", describe(self.optimizer), "a callable that returns a torch.optim.Optimizer")
+        for group in self.optimizer.param_groups:
+            group["lr"] = not_negative("lr", group["lr"])
         self.peaks = [group["lr"] for group in self.optimizer.param_groups]
         self.clipped = [p for g in self.optimizer.param_groups if g.get("clip", True) for p in g["params"]]
 
     def take(self, others: tuple[nn.Module | None, ...], batch: Batch, step: int, course: Callable, clip: float):
         """One step against `others`, which stay as they are; returns the mean loss over the whole (global) batch."""
+        gradients = torch.is_grad_enabled()
+        require(gradients, "gradients", "none", "training outside of torch.no_grad() and torch.inference_mode()")
         for group, peak in zip(self.optimizer.param_groups, self.peaks):
-            group["lr"] = course(step, peak)
+            group["lr"] = not_negative("lr_at", course(step, peak))
         with _frozen(others):
             losses = self.net(batch, *others)
             require(losses.ndim == 1, f"{self.name}.loss", describe(losses), "one value per picture, shape (B,)")

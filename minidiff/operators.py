@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from minidiff.randomness import Randomness, randn_like
-from minidiff.validate import describe, require, require_floating
+from minidiff.validate import describe, integer, not_negative, positive, require, require_floating
 
 Operator = Callable[[Tensor], Tensor]
 
@@ -29,9 +29,9 @@ def blur(sigma: float, size: int | None = None) -> Operator:
 
     size: of the kernel, odd; by default it reaches 3 sigma. Half of it must be less than the picture's side.
     """
-    require(0 < sigma < math.inf, "sigma", sigma, "a positive number of pixels")
-    size = 2 * math.ceil(3 * sigma) + 1 if size is None else size
-    require(isinstance(size, int) and size % 2 == 1 and size > 0, "size", size, "an odd number of pixels")
+    sigma = positive("sigma", sigma, "a positive number of pixels")
+    size = 2 * math.ceil(3 * sigma) + 1 if size is None else integer("size", size)
+    require(size % 2 == 1, "size", size, "an odd number of pixels")
     at = torch.arange(size, dtype=torch.float64) - size // 2
     line = torch.softmax(-(at**2) / (2 * sigma**2), 0)  # the Gaussian, summing to 1
 
@@ -60,7 +60,7 @@ def grey() -> Operator:
 
 def downsample(factor: int) -> Operator:
     """Means over factor×factor blocks: (B, C, H, W) → (B, C, H/factor, W/factor). Its inverse is super-resolution."""
-    require(isinstance(factor, int) and factor > 0, "factor", factor, "a positive integer")
+    factor = integer("factor", factor)
 
     def pooled(x: Tensor) -> Tensor:
         _require_pictures(x)
@@ -73,6 +73,7 @@ def downsample(factor: int) -> Operator:
 
 def strokes(cells: int = 4) -> Operator:
     """A picture painted with a brush `cells` pixels wide: every cells×cells block has its mean colour."""
+    cells = integer("cells", cells)
     pooled = downsample(cells)
     return lambda x: pooled(x).repeat_interleave(cells, 2).repeat_interleave(cells, 3)
 
@@ -86,7 +87,7 @@ def matrix(A: Tensor) -> Operator:
 
 def observe(operator: Operator, x0: Tensor, noise: float, generator: Randomness) -> Tensor:
     """y = A(x0) + noise·n with n ~ N(0, I)."""
-    require(0 <= noise < math.inf, "noise", noise, "a standard deviation ≥ 0")
+    noise = not_negative("noise", noise, "a standard deviation ≥ 0")
     clean = operator(x0)
     return clean + noise * randn_like(clean, generator)
 
@@ -94,7 +95,7 @@ def observe(operator: Operator, x0: Tensor, noise: float, generator: Randomness)
 def misfit(operator: Operator, x: Tensor, y: Tensor) -> Tensor:
     """y − A(x), like A(x). y: like A(x), or one observation (1, …) for all. `ValueError` for other shapes."""
     seen = operator(x)
-    fits = y.shape[1:] == seen.shape[1:] and len(y) in (1, len(seen))
+    fits = isinstance(y, Tensor) and y.ndim > 0 and y.shape[1:] == seen.shape[1:] and len(y) in (1, len(seen))
     require(fits, "y", describe(y), f"that of the operator's output, {tuple(seen.shape)}, or one for all")
     return y.to(seen) - seen
 
@@ -104,17 +105,26 @@ def log_likelihood(operator: Operator, y: Tensor, noise: float) -> Callable[[Ten
 
     Its gradient is Aᵀ(y − A(x0))/noise².
     """
-    require(0 < noise < math.inf, "noise", noise, "a positive standard deviation")
+    noise = positive("noise", noise, "a positive standard deviation")
 
     def of(x0: Tensor) -> Tensor:
-        return -misfit(operator, x0, y).flatten(1).square().sum(1) / (2 * noise**2)
+        return -_at_least_fp32(misfit(operator, x0, y)).flatten(1).square().sum(1) / (2 * noise**2)
 
     return of
 
 
 def residual(operator: Operator, x: Tensor, y: Tensor) -> Tensor:
-    """‖y − A(x)‖/√m, (B,): the root mean square over the m numbers of an observation. `noise` for the true x, about."""
-    return misfit(operator, x, y).flatten(1).square().mean(1).sqrt()
+    """‖y − A(x)‖/√m, (B,): the root mean square over the m numbers of an observation. `noise` for the true x, about.
+
+    Its gradient is 0 where the residual is: there √(Σ r²) would have 0/0.
+    """
+    away = _at_least_fp32(misfit(operator, x, y)).flatten(1)
+    return torch.linalg.vector_norm(away, dim=1) / away.shape[1] ** 0.5
+
+
+def _at_least_fp32(x: Tensor) -> Tensor:
+    """A sum of squares leaves the range of half precision at 65,504."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
 def pseudo_inverse(operator: Operator, shape: tuple[int, ...], rtol: float = 1e-3) -> Operator:
@@ -123,6 +133,7 @@ def pseudo_inverse(operator: Operator, shape: tuple[int, ...], rtol: float = 1e-
     A is written out as a matrix, one column per number of x, so this is for small pictures (16×16×3 takes a second).
     Directions that A shrinks by more than `rtol` of its largest singular value count as lost.
     """
+    rtol = not_negative("rtol", rtol)
     basis = torch.eye(math.prod(shape), dtype=torch.float64).reshape(-1, *shape)
     inverse = torch.linalg.pinv(operator(basis).flatten(1), rtol=rtol)  # (m, D): row vectors, x = y @ inverse
     return lambda y: (y.flatten(1) @ inverse.to(y)).reshape(len(y), *shape)

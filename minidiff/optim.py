@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim.adamw import adamw
 
-from minidiff.validate import describe, require
+from minidiff.validate import describe, not_negative, number, require
 
 # σ ↦ a·σ + b·σ³ + c·σ⁵: the first three of the paper's table, best for singular values in [0.001, 1]. From there they
 # lead into [0.13, 1.87], on average to about 1; more polynomials come closer.
@@ -39,7 +39,8 @@ class Muon(torch.optim.Optimizer):
 
     params: as for every optimizer, an iterable of parameters or of groups; `muon_groups` makes them from a network.
     lr: step size; Muon's steps are multiplied by 0.2·√(longer side), about the root mean square of AdamW's.
-    momentum: of Muon (Nesterov's). betas, eps: of AdamW. weight_decay: decoupled, for both.
+    momentum: of Muon (Nesterov's). betas, eps: of AdamW. weight_decay: decoupled, for both. Numbers may be Python's,
+    NumPy's or 0-d tensors. Averages of bf16 and fp16 gradients are kept in fp32: in bf16 itself they soon stand still.
 
     Groups carry `clip`, False for Muon's: its steps have a length of their own, so `fit` clips only the others.
     Raises `ValueError` for a parameter that is not a matrix in a Muon group, and for arguments out of range.
@@ -54,13 +55,18 @@ class Muon(torch.optim.Optimizer):
         betas: tuple[float, float] = (0.9, 0.98),
         eps: float = 1e-8,
     ):
-        require(lr >= 0, "lr", lr, "a number ≥ 0")
-        require(0 <= momentum < 1, "momentum", momentum, "a number in [0, 1)")
-        require(weight_decay >= 0, "weight_decay", weight_decay, "a number ≥ 0")
-        require(all(0 <= beta < 1 for beta in betas), "betas", betas, "two numbers in [0, 1)")
+        share = lambda name, value, expected: number(name, value, expected, lambda v: 0 <= v < 1)
         # `fused` makes load_state_dict put AdamW's count of steps on the parameter's device.
-        own = {"lr": lr, "weight_decay": weight_decay, "muon": True, "momentum": momentum}
-        super().__init__(params, {**own, "betas": betas, "eps": eps, "fused": True})
+        defaults = {
+            "lr": not_negative("lr", lr),
+            "weight_decay": not_negative("weight_decay", weight_decay),
+            "muon": True,
+            "momentum": share("momentum", momentum, "a number in [0, 1)"),
+            "betas": tuple(share("betas", beta, "two numbers in [0, 1)") for beta in betas),
+            "eps": not_negative("eps", eps),
+            "fused": True,
+        }
+        super().__init__(params, defaults)
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         super().add_param_group(param_group)
@@ -86,28 +92,43 @@ class Muon(torch.optim.Optimizer):
         for p in params:
             stacks[min(p.shape), max(p.shape), p.dtype, p.device].append(p)
             if not self.state[p]:
-                self.state[p]["momentum"] = torch.zeros_like(p)
+                self.state[p]["momentum"] = torch.zeros_like(_fine(p))
         for (rows, columns, *_), stack in stacks.items():
             wide = lambda tensors, rows=rows: torch.stack([x if len(x) == rows else x.T for x in tensors])
-            grads, momenta = [p.grad for p in stack], [self.state[p]["momentum"] for p in stack]
-            torch._foreach_lerp_(momenta, grads, 1 - group["momentum"])  # type: ignore[arg-type]
+            grads, momenta = [_fine(p.grad) for p in stack], [self.state[p]["momentum"] for p in stack]  # pyright: ignore
+            torch._foreach_lerp_(momenta, grads, 1 - group["momentum"])  # pyright: ignore
             ahead = wide(grads).lerp_(wide(momenta), group["momentum"])  # Nesterov: once more with the new momentum
             update = nearly_orthogonal(ahead).mul_(group["lr"] * 0.2 * columns**0.5).to(ahead.dtype)
-            torch._foreach_mul_(stack, 1 - group["lr"] * group["weight_decay"])  # pyright: ignore
-            torch._foreach_sub_(stack, [u if len(p) == rows else u.T for p, u in zip(stack, update)])  # pyright: ignore
+            moved = [_fine(p) for p in stack]
+            torch._foreach_mul_(moved, 1 - group["lr"] * group["weight_decay"])  # pyright: ignore
+            torch._foreach_sub_(moved, [u if len(p) == rows else u.T for p, u in zip(stack, update)])  # pyright: ignore
+            _put_back(stack, moved)
 
     def _adamw(self, params: list[Tensor], group: dict[str, Any]) -> None:
         for p in params:
             if not self.state[p]:
                 zero = {"step": torch.zeros((), device=p.device)}
-                self.state[p].update(zero, exp_avg=torch.zeros_like(p), exp_avg_sq=torch.zeros_like(p))
+                self.state[p].update(zero, exp_avg=torch.zeros_like(_fine(p)), exp_avg_sq=torch.zeros_like(_fine(p)))
         averages, squares, counts = ([self.state[p][k] for p in params] for k in ("exp_avg", "exp_avg_sq", "step"))
-        (beta1, beta2), grads = group["betas"], [p.grad for p in params]
+        grads, moved = [_fine(p.grad) for p in params], [_fine(p) for p in params]  # pyright: ignore
+        beta1, beta2 = group["betas"]
         numbers = {k: group[k] for k in ("lr", "weight_decay", "eps")}
         adamw(
-            params, grads, averages, squares, [], counts,  # type: ignore[arg-type]
+            moved, grads, averages, squares, [], counts,
             fused=True, amsgrad=False, maximize=False, beta1=beta1, beta2=beta2, **numbers,
         )  # fmt: skip
+        _put_back(params, moved)
+
+
+def _fine(x: Tensor) -> Tensor:
+    """x itself, or in fp32 where it is bf16 or fp16."""
+    return x.float() if x.dtype in (torch.bfloat16, torch.float16) else x
+
+
+def _put_back(params: list[Tensor], moved: list[Tensor]) -> None:
+    for p, fine in zip(params, moved):
+        if fine is not p:
+            p.copy_(fine)
 
 
 def muon_groups(model: nn.Module, lr: float = 5e-3, adam_lr: float = 4e-3, inside: str = "block") -> list[dict]:

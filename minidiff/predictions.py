@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from minidiff.schedules import Schedule
-from minidiff.validate import require
+from minidiff.validate import positive, require
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,8 @@ def _v_target(schedule: Schedule, x0: Tensor, eps: Tensor, t: Tensor) -> Tensor:
 
 def _v_to_x0(schedule: Schedule, x_t: Tensor, output: Tensor, t: Tensor) -> Tensor:
     alpha, sigma = schedule(t)
-    return (alpha * x_t - sigma * output) / (alpha**2 + sigma**2)
+    whole = alpha**2 + sigma**2
+    return alpha / whole * x_t - sigma / whole * output  # σ·output alone would leave the range of half precision
 
 
 def _velocity_target(schedule: Schedule, x0: Tensor, eps: Tensor, t: Tensor) -> Tensor:
@@ -65,7 +66,8 @@ def _velocity_target(schedule: Schedule, x0: Tensor, eps: Tensor, t: Tensor) -> 
 
 def _velocity_to_x0(schedule: Schedule, x_t: Tensor, output: Tensor, t: Tensor) -> Tensor:
     (alpha, sigma), (d_alpha, d_sigma) = schedule(t), schedule.rates(t)
-    return (d_sigma * x_t - sigma * output) / (alpha * d_sigma - d_alpha * sigma)
+    turn = alpha * d_sigma - d_alpha * sigma
+    return d_sigma / turn * x_t - sigma / turn * output  # neither product alone, which half precision cannot hold
 
 
 EPS = Prediction("eps", _eps_target, _eps_to_x0)
@@ -87,5 +89,6 @@ def velocity_weight(schedule: Schedule, t: Tensor, floor: float = 0.1) -> Tensor
     1/t² on the linear path. σ is kept above `floor`, where a small error of x̂0 would be a huge one of the velocity.
     The network then answers in the space of pictures and is judged in that of velocities (arXiv 2511.13720).
     """
+    floor = positive("floor", floor)
     (alpha, sigma), (d_alpha, d_sigma) = schedule(t), schedule.rates(t)
     return (d_alpha - d_sigma * alpha / sigma.clamp(min=floor)) ** 2

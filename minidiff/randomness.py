@@ -12,17 +12,25 @@ from typing import TypeVar
 import torch
 from torch import Generator, Tensor, nn
 
-from minidiff.validate import require
+from minidiff.validate import integer, require
 
 M = TypeVar("M", bound=nn.Module)
 Randomness = Generator | Sequence[Generator] | None
 
 
 def seeded(seeds: int | Iterable[int]) -> Generator | list[Generator]:
-    """One CPU generator for an integer, a list of them (one per picture) for several integers."""
-    if isinstance(seeds, int):
-        return Generator().manual_seed(seeds)
-    return [Generator().manual_seed(int(s)) for s in seeds]
+    """One CPU generator for an integer, a list of them (one per picture) for several integers.
+
+    The integers, of Python, NumPy or in a tensor, lie in [−2⁶³, 2⁶⁴), the range of PyTorch's seeds.
+    """
+    several = isinstance(seeds, Iterable) and getattr(seeds, "ndim", 1) > 0
+    return [_seeded(seed) for seed in seeds] if several else _seeded(seeds)  # type: ignore[union-attr]
+
+
+def _seeded(seed: object) -> Generator:
+    seed = integer("seeds", seed, least=None)
+    require(-(2**63) <= seed < 2**64, "seeds", seed, "an integer in [−2⁶³, 2⁶⁴)")
+    return Generator().manual_seed(seed)
 
 
 def randn(
@@ -58,7 +66,7 @@ def randn_like(x: Tensor, generator: Randomness) -> Tensor:
 def initialised(build: Callable[[], M], seed: int) -> M:
     """`build()` with its initial weights drawn from `seed`, leaving PyTorch's global generator as it was."""
     with torch.random.fork_rng():
-        torch.manual_seed(seed)
+        torch.manual_seed(integer("seed", seed, least=None))
         return build()
 
 

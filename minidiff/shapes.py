@@ -6,7 +6,7 @@ from math import prod
 import torch
 from torch import Tensor
 
-from minidiff.validate import describe, require
+from minidiff.validate import describe, integer, require
 
 
 def expand_like(t: Tensor, x: Tensor) -> Tensor:
@@ -16,6 +16,11 @@ def expand_like(t: Tensor, x: Tensor) -> Tensor:
     *last* axis without a word of warning.
     """
     return t.reshape(t.shape + (1,) * (x.ndim - t.ndim)) if t.ndim else t
+
+
+def differentiable(x: Tensor) -> Tensor:
+    """x, or a copy that autograd may keep where x was made in torch.inference_mode() and we are outside of it now."""
+    return x.clone() if x.is_inference() and not torch.is_inference_mode_enabled() else x
 
 
 def beside(x: Tensor, concat: Tensor | None, channels: int) -> Tensor:
@@ -29,9 +34,8 @@ def beside(x: Tensor, concat: Tensor | None, channels: int) -> Tensor:
 def patch_sides(patch: int | Sequence[int], axes: int) -> tuple[int, ...]:
     """One side per axis: 4 → (4, 4) for pictures; (1, 2, 2), time first, for clips."""
     sides = tuple(patch) if isinstance(patch, Sequence) else (patch,) * axes
-    fits = len(sides) == axes and all(isinstance(side, int) and side >= 1 for side in sides)
-    require(fits, "patch", patch, f"a positive integer, or one for each of {axes} axes")
-    return sides
+    require(len(sides) == axes, "patch", patch, f"a positive integer, or one for each of {axes} axes")
+    return tuple(integer("patch", side) for side in sides)
 
 
 def patchify(x: Tensor, patch: int | Sequence[int]) -> Tensor:

@@ -17,7 +17,7 @@ from torch import Generator, Tensor, nn
 
 from minidiff import times
 from minidiff.loop import EMA, Batch, Draw, Progress, Side, StepGenerator, loop, step_generator
-from minidiff.validate import integer, number, require
+from minidiff.validate import integer, not_negative, number, require
 
 __all__ = [
     "EMA", "Batch", "Draw", "Progress", "alternate", "chunked", "decayed", "diffuse", "draw_rows", "drop_condition",
@@ -38,7 +38,7 @@ FUSED_ADAMW = partial(torch.optim.AdamW, fused=True)
 
 def draw_rows(data: Mapping[str, Tensor], batch_size: int) -> Draw:
     """Draw `batch_size` random rows of in-memory tensors that share their first axis: {"x0": (N, …), "y": (N,)}."""
-    sizes = {len(v) for v in data.values()}
+    sizes, batch_size = {len(v) for v in data.values()}, integer("batch_size", batch_size)
     require(len(sizes) == 1, "data", {k: len(v) for k, v in data.items()}, "tensors with equally many rows")
     (n,) = sizes
 
@@ -51,7 +51,8 @@ def draw_rows(data: Mapping[str, Tensor], batch_size: int) -> Draw:
 
 def drop_condition(cond: Mapping[str, Tensor], null: Mapping[str, Tensor], p: float, generator: Generator) -> Batch:
     """Replace each picture's whole condition by `null` with probability p (arXiv 2207.12598, Algorithm 1)."""
-    require(0.0 <= p <= 1.0, "p", p, "a probability in [0, 1]")
+    p = _probability("p", p)
+    _require_tensors(cond=cond, null=null)
     require(null.keys() == cond.keys(), "null", sorted(null), f"the keys of cond, {sorted(cond)}")
     batch = len(next(iter(cond.values())))
     dropped = torch.rand(batch, generator=generator) < p
@@ -65,7 +66,10 @@ def diffuse(
     null: Mapping[str, Tensor] | None = None,
 ) -> Draw:
     """Turn a draw of data {x0, **cond} into a draw for `Denoiser.loss`: adds t from `clock` and ε, drops conditions."""
+    drop = _probability("drop", drop)
     require(drop == 0 or null is not None, "null", None, "the null condition, as drop > 0")
+    if null is not None:
+        _require_tensors(null=null)
 
     def noisy(generator: Generator) -> Batch:
         batch = dict(draw(generator))
@@ -77,6 +81,16 @@ def diffuse(
         return {"x0": x0, "t": t, "eps": eps, **batch}
 
     return noisy
+
+
+def _probability(name: str, value: float) -> float:
+    return number(name, value, "a probability in [0, 1]", lambda v: 0 <= v <= 1)
+
+
+def _require_tensors(**conditions: object) -> None:
+    for name, cond in conditions.items():
+        fits = isinstance(cond, Mapping) and all(isinstance(v, Tensor) for v in cond.values())
+        require(fits, name, cond, "a dict of tensors")
 
 
 def chunked(rows: Callable[[int], Draw], batch_size: int, chunk: int = 64) -> Draw:
@@ -193,7 +207,7 @@ def alternate(
     processes = int(os.environ.get("WORLD_SIZE", "1"))
     require(processes == 1, "processes", processes, "1: a model and its adversary train in one process")
     recipe = _recipe(steps, lr, ema_decay, clip, seed)
-    recipe |= {"adversary_lr": number("adversary_lr", adversary_lr, "a number ≥ 0", lambda v: 0 <= v < float("inf"))}
+    recipe |= {"adversary_lr": not_negative("adversary_lr", adversary_lr)}
     recipe |= {"start": integer("start", start, least=0)}
     every = integer("every", every)
     _require_callables(draw=draw, optimizer=optimizer, groups=groups, lr_at=lr_at)
@@ -217,7 +231,7 @@ def _recipe(steps, lr, ema_decay, clip, seed) -> dict[str, Any]:
     return {
         "seed": integer("seed", seed, least=None),
         "steps": integer("steps", steps),
-        "lr": number("lr", lr, "a number ≥ 0", lambda v: 0 <= v < float("inf")),
+        "lr": not_negative("lr", lr),
         "ema": number("ema_decay", ema_decay, "a number in [0, 1)", lambda v: 0 <= v < 1),
         "clip": number("clip", clip, "a number > 0", lambda v: v > 0),
     }

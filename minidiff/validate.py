@@ -1,5 +1,6 @@
 """Checks of public arguments: one sentence that names the argument, what came, and what was expected."""
 
+import math
 from collections.abc import Callable, Sequence
 from numbers import Integral, Real
 from typing import Any
@@ -29,9 +30,23 @@ def _plain(value: Any) -> Any:
 def number(argument: str, value: object, expected: str, ok: Callable[[float], bool]) -> float:
     """`value`, a real number of Python, NumPy or a 0-d tensor for which `ok` holds, as a Python float."""
     plain = _plain(value)
-    fits = isinstance(plain, Real) and not isinstance(plain, bool) and ok(float(plain))
-    require(fits, argument, describe(value), expected)
-    return float(plain)
+    fits = isinstance(plain, Real) and not isinstance(plain, bool)
+    try:
+        plain = float(plain) if fits else 0.0
+    except OverflowError:  # an integer of more than 308 digits
+        plain = math.inf
+    require(fits and ok(plain), argument, describe(value), expected)
+    return plain
+
+
+def positive(argument: str, value: object, expected: str = "a positive number") -> float:
+    """`number` in (0, ∞)."""
+    return number(argument, value, expected, lambda v: 0 < v < math.inf)
+
+
+def not_negative(argument: str, value: object, expected: str = "a number ≥ 0") -> float:
+    """`number` in [0, ∞)."""
+    return number(argument, value, expected, lambda v: 0 <= v < math.inf)
 
 
 def integer(argument: str, value: object, least: int | None = 1) -> int:
@@ -60,6 +75,31 @@ def require_like(argument: str, value: object, other: Tensor, other_name: str) -
     assert isinstance(value, Tensor)
     same = value.shape == other.shape and value.dtype == other.dtype and value.device == other.device
     require(same, argument, f"{describe(value)} on {value.device}", expected)
+
+
+def require_broadcast(argument: str, value: object, like: Tensor, name: str) -> None:
+    """`value` must be a tensor that broadcasts over `like`, which is called `name`, without making it larger."""
+    fits = isinstance(value, Tensor) and value.ndim <= like.ndim
+    fits = fits and all(n in (1, m) for n, m in zip(value.shape[::-1], like.shape[::-1]))  # type: ignore[union-attr]
+    require(fits, argument, describe(value), f"a tensor that broadcasts over {name}, {tuple(like.shape)}")
+
+
+def require_labels(argument: str, y: object, batch: int, last: int, expected: str) -> None:
+    """`y` must be int64, a scalar or (batch,), with values 0 … last.
+
+    Like times, their range is read on the CPU only; on a GPU an embedding or a gather stops the program by itself.
+    """
+    fits = isinstance(y, Tensor) and y.dtype == torch.int64 and tuple(y.shape) in ((), (batch,))
+    require(fits, argument, describe(y), f"{expected}, int64, a scalar or ({batch},)")
+    assert isinstance(y, Tensor)
+    require_inside(argument, y, last, expected)
+
+
+def require_inside(argument: str, values: Tensor, last: int, expected: str) -> None:
+    """Integers must lie in 0 … last. Read on the CPU only: on a GPU it would make the host wait."""
+    if values.device.type == "cpu" and values.numel():
+        low, high = (int(end) for end in values.aminmax())
+        require(low >= 0 and high <= last, argument, f"values from {low} to {high}", expected)
 
 
 def require_time(t: object, batch: int | None = None, argument: str = "t", map_of: Tensor | None = None) -> None:

@@ -44,14 +44,25 @@ def record(name: str, folder: Path = FOLDER) -> dict[str, Any]:
 
 
 def save_weights(name: str, model: nn.Module, facts: Mapping[str, Any], folder: Path = FOLDER) -> Path:
-    """Write `model` as fp16 to `folder`/name.safetensors, and its record with `facts` (JSON values) beside it."""
-    tensors = {k: v.to(torch.float16) if v.is_floating_point() else v for k, v in model.state_dict().items()}
+    """Write `model` as fp16 to `folder`/name.safetensors, and its record with `facts` (JSON values) beside it.
+
+    `ValueError` that names a tensor with values that fp16 cannot hold: beyond ±65,504, or not a number.
+    """
+    tensors = {k: _halved(k, v) if v.is_floating_point() else v for k, v in model.state_dict().items()}
     path = folder / f"{name}.safetensors"
     save_tensors(path, tensors, {"name": name})
     entry = {"sha256": _sha256(path), "bytes": path.stat().st_size, **facts}
     text = json.dumps(entry, indent=2, ensure_ascii=False) + "\n"
     write_whole(folder / f"{name}.json", lambda temporary: (temporary.write_text(text, encoding="utf-8"), None)[1])
     return path
+
+
+def _halved(name: str, value: Tensor) -> Tensor:
+    half = value.to(torch.float16)
+    lost = value[~torch.isfinite(half)].tolist()
+    got = f"{name} with {len(lost)} values like {lost[:1]}"
+    require(not lost, "model", got, "numbers that half precision can hold, up to ±65,504")
+    return half
 
 
 def load_weights(name: str, folder: Path = FOLDER) -> dict[str, Tensor]:

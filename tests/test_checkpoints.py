@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -15,7 +16,16 @@ from hypothesis import strategies as st
 from torch import nn
 
 from minidiff import checkpoints
-from minidiff.checkpoints import Run, load_facts, load_tensors, save_tensors, uninterrupted, write_whole
+from minidiff.checkpoints import (
+    Run,
+    load_facts,
+    load_tensors,
+    packed,
+    save_tensors,
+    uninterrupted,
+    unpacked,
+    write_whole,
+)
 
 few = settings(max_examples=25, deadline=None)
 DTYPES = [torch.float64, torch.float32, torch.bfloat16, torch.float16, torch.int64, torch.uint8, torch.bool]
@@ -110,8 +120,10 @@ def test_a_write_that_stops_leaves_the_old_file(tmp_path, monkeypatch, share):
 
 
 def test_new_folders_are_made(tmp_path):
-    write_whole(tmp_path / "a" / "b" / "x.txt", lambda temporary: (temporary.write_text("whole"), None)[1])
-    assert (tmp_path / "a" / "b" / "x.txt").read_text() == "whole"
+    write_whole(
+        tmp_path / "a" / "b" / "x.txt", lambda temporary: (temporary.write_text("whole", encoding="utf-8"), None)[1]
+    )
+    assert (tmp_path / "a" / "b" / "x.txt").read_text(encoding="utf-8") == "whole"
 
 
 class TestUninterrupted:
@@ -166,7 +178,7 @@ class TestUninterrupted:
             "with uninterrupted(): signal.raise_signal(signal.SIGINT); print('finished', flush=True)\n"
             "print('went on')"
         )
-        ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300)
+        ended = subprocess.run([sys.executable, "-c", code], capture_output=True, encoding="utf-8", timeout=300)
         assert ended.returncode == -signal.SIGINT, ended.stderr
         assert ended.stdout.split() == ["finished"]
 
@@ -195,7 +207,7 @@ def take(run: Run, step: int) -> None:
 
 
 def log(folder) -> list[str]:
-    return [line.split(",")[0] for line in (folder / "log.csv").read_text().splitlines()]
+    return [line.split(",")[0] for line in (folder / "log.csv").read_text(encoding="utf-8").splitlines()]
 
 
 class TestRun:
@@ -267,19 +279,21 @@ class TestRun:
 
     def test_log_rows_beyond_the_checkpoint_are_taken_again(self, tmp_path):
         """Killed between the log and the checkpoint: the log is ahead, even before the first checkpoint."""
-        (tmp_path / "log.csv").write_text("step,loss,lr,seconds\n1,9,9,9\n2,9,9,9\n3,9,9,9\n")
+        (tmp_path / "log.csv").write_text("step,loss,lr,seconds\n1,9,9,9\n2,9,9,9\n3,9,9,9\n", encoding="utf-8")
         first = run(tmp_path)
         assert first.resume() == (0, 0.0)
         take(first, 1)
         first.save()
         assert log(tmp_path) == ["step", "1"]
-        (tmp_path / "log.csv").write_text((tmp_path / "log.csv").read_text() + "2,9,9,9\n3,9")
+        (tmp_path / "log.csv").write_text(
+            (tmp_path / "log.csv").read_text(encoding="utf-8") + "2,9,9,9\n3,9", encoding="utf-8"
+        )
         second = run(tmp_path)
         assert second.resume()[0] == 1
         take(second, 2)
         second.save()
         assert log(tmp_path) == ["step", "1", "2"]
-        assert (tmp_path / "log.csv").read_text().splitlines()[2].startswith("2,0.5,")
+        assert (tmp_path / "log.csv").read_text(encoding="utf-8").splitlines()[2].startswith("2,0.5,")
 
     def test_an_older_state_never_replaces_a_newer_one(self, tmp_path):
         old, new = run(tmp_path), run(tmp_path)
@@ -298,3 +312,32 @@ class TestRun:
         take(reader, 1)
         reader.save()
         assert list(tmp_path.iterdir()) == []
+
+
+@few
+@given(
+    st.recursive(
+        st.one_of(
+            st.none(), st.booleans(), st.integers(), st.floats(allow_nan=False), st.text(),
+            st.floats(width=32, allow_nan=False).map(np.float32), st.floats(allow_nan=False).map(np.float64),
+            st.integers(-100, 100).map(np.int8), st.integers(0, 2**63).map(np.uint64), st.booleans().map(np.bool_),
+            st.sampled_from(DTYPES).map(lambda d: torch.tensor([0, 1, 3]).to(d)),
+        ),
+        lambda inner: st.one_of(
+            st.lists(inner, max_size=3), st.lists(inner, max_size=3).map(tuple),
+            st.dictionaries(st.one_of(st.text(), st.integers()), inner, max_size=3),
+        ),
+        max_leaves=8,
+    )
+)  # fmt: skip
+def test_what_an_optimizer_holds_comes_back_in_value_and_kind(value):
+    tensors: dict = {}
+    text = json.dumps(packed(value, "optimizer", tensors))
+    back = unpacked(json.loads(text), tensors)
+    assert repr(back) == repr(value)
+
+
+@pytest.mark.parametrize("odd", [object(), {1, 2}, {(1, 2): 3}, b"bytes", 1 + 1j, np.ones(2), np.longdouble(1), len])
+def test_what_json_cannot_hold_is_named(odd):
+    with pytest.raises(ValueError, match=r"^optimizer: got group.k = .+, expected state of tensors, numbers, strings"):
+        packed({"k": odd}, "group", {})

@@ -57,10 +57,19 @@ def test_labels_are_vectors_one_per_picture():
     assert torch.equal(labels(4, y=torch.tensor(3))["vector"], labels.weight[3].expand(4, 16))
     assert not torch.equal(labels.weight[3], labels.weight[0])  # "no label" has a row of its own
     for bad in (None, y.float(), y[:2], y[:, None], 3):
-        with pytest.raises(ValueError, match=r"^y: got .+, expected int64 labels 0 … 3 \(3 = no label\)"):
+        with pytest.raises(ValueError, match=r"^y: got .+, expected labels 0 … 2 of 3 classes, or 3 for no label"):
             labels(4, y=bad)
     with pytest.raises(TypeError, match="label"):
         labels(4, label=y)
+    for low, high in ((-1, 3), (0, 4)):
+        outside = torch.tensor([low, high, 1, 2])
+        with pytest.raises(
+            ValueError, match=rf"^y: got values from {low} to {high}, expected labels 0 … 2 of 3 classes"
+        ):
+            labels(4, y=outside)
+    with pytest.raises(ValueError, match=r"^y: got values from -1 to -1, expected labels 0 … 2 of 3 classes"):
+        labels(4, y=torch.tensor(-1))
+    assert labels(0, y=torch.zeros(0, dtype=torch.int64))["vector"].shape == (0, 16)
 
 
 # --- words
@@ -144,6 +153,9 @@ def test_wrong_tokens_are_named(build):
             reader(4, tokens=bad)
     with pytest.raises(TypeError, match="token"):
         reader(4, token=TOKENS)
+    for bad in (TOKENS - TOKENS.max() - 1, TOKENS + VOCAB):
+        with pytest.raises(ValueError, match=rf"^tokens: got .+, expected ids 0 … {VOCAB - 1}"):
+            reader(4, tokens=bad)
 
 
 def test_an_encoder_that_pools_nothing_gives_no_vector():

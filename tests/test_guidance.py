@@ -3,13 +3,17 @@
 import itertools
 import math
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from minidiff import times
+from minidiff.backbones.mlp import MLP
+from minidiff.conditioning import Conditioned, Labels
 from minidiff.data.mixtures import gaussian, ring, three_modes
+from minidiff.denoiser import Denoiser
 from minidiff.guidance import (
     bind,
     cfg,
@@ -24,7 +28,10 @@ from minidiff.guidance import (
     project,
     within,
 )
+from minidiff.guides.classifier import PointClassifier
 from minidiff.operators import log_likelihood, mask, matrix, pseudo_inverse
+from minidiff.predictions import VELOCITY
+from minidiff.randomness import initialised, seeded
 from minidiff.samplers import dpmpp_2m, heun, sample
 from minidiff.schedules import DDPM, Cosine, Karras, Linear
 
@@ -415,3 +422,159 @@ def test_three_conditions_in_one_call_are_three_calls():
     assert calls == [12]
     with pytest.raises(ValueError, match="null: got"):
         mix_conditions(denoiser, cond, ({"z": torch.tensor(0)}, 1.0))
+
+
+# where there is nothing to explain, and where gradients are switched off
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+def test_dps_of_a_misfit_of_zero_is_the_denoiser(dtype):
+    """√ has no slope at 0: 0/0 made the picture NaN, for good, and the pictures beside it stayed."""
+    plain, x_t, t = (lambda x, t: 0.5 * x), points(3).to(dtype), f64(0.4)
+    A, see_nothing = mask(torch.tensor([True, False])), mask(torch.tensor([False, False]))
+    y = A(plain(x_t, t))
+    y[1] += 1  # the second picture has something to explain
+    got = dps(plain, A, y, Linear())(x_t, t)
+    assert got.dtype == dtype
+    assert torch.equal(got[[0, 2]], plain(x_t, t)[[0, 2]])
+    alone = dps(plain, A, y[1:2], Linear())(x_t[1:2], t)
+    torch.testing.assert_close(got[1:2], alone)
+    assert float((got[1] - plain(x_t, t)[1]).abs().max()) > 0.1
+    for operator, seen in ((see_nothing, torch.zeros_like(x_t)), (A, A(plain(x_t, t)))):
+        assert torch.equal(dps(plain, operator, seen, Linear())(x_t, t), plain(x_t, t))
+
+
+def test_dps_around_inpainting_is_inpainting():
+    """What is known is explained to the last bit, so r is 0 from the first step to the last."""
+    x, known, keep = points(), torch.full((1, 2), 9.0, dtype=torch.float64), torch.tensor([[True, False]])
+    filled = inpaint(ring().denoiser(Linear()), known, keep)
+    guided = dps(filled, mask(keep), mask(keep)(known), Linear())
+    for step in (heun(Linear()), dpmpp_2m(Linear())):
+        *_, one = sample(filled, x, times.linear(8), step)
+        *_, two = sample(guided, x, times.linear(8), step)
+        assert torch.equal(one, two)
+    assert bool(torch.isfinite(two).all())
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float32, torch.float64])
+@pytest.mark.parametrize("other", [torch.float16, torch.float32, torch.float64])
+def test_what_is_known_takes_the_type_of_the_pictures(dtype, other):
+    """Before, a float64 picture beside a float32 network: an error of matrix products, in the step after."""
+    net = torch.nn.Linear(2, 2).to(dtype).requires_grad_(False)
+    known, keep = torch.full((1, 2), 0.3, dtype=other), torch.tensor([[True, False]])
+    guided = inpaint(lambda x, t: net(x), known, keep)
+    *_, x = sample(guided, points().to(dtype), times.linear(4), heun(Linear()))
+    assert x.dtype == dtype
+    torch.testing.assert_close(x[:, 0], known[0, 0].to(dtype).expand(12))
+    there = project(lambda x, t: net(x), mask(keep), lambda y: y, mask(keep)(known))(points().to(dtype), f64(0.5))
+    assert there.dtype == dtype
+
+
+def labelled(x_t, t, *, y):
+    return x_t * (1 + y[:, None]).to(x_t)
+
+
+@pytest.mark.parametrize(
+    ("call", "argument", "expected"),
+    [
+        (lambda: cfg(labelled, {"y": 1}, {"y": torch.tensor(0)}, 1.0), "cond", "a dict of tensors"),
+        (lambda: cfg(labelled, {"y": torch.ones(3)}, {"y": 10}, 1.0), "null", "a dict of tensors"),
+        (lambda: cfg(labelled, 1, 10, 1.0), "cond", "a dict of tensors"),
+        (lambda: cfg(labelled, {"y": [1, 2, 3]}, {"y": torch.tensor(0)}, 1.0), "cond", "a dict of tensors"),
+        (lambda: cfg(labelled, None, {"y": torch.tensor(0)}, 1.0), "cond", "a dict of tensors"),
+        (lambda: run(cfg(labelled, {"y": torch.ones(2)}, {"y": torch.tensor(0)}, 1.0)), r"cond\['y'\]", "one row for"),
+        (lambda: run(cfg(labelled, {"y": torch.ones(3)}, {"y": torch.ones(2)}, 1.0)), r"null\['y'\]", "broadcasts"),
+        (lambda: mix_conditions(labelled, {"y": torch.ones(3)}, ({"y": 0}, 1.0)), "null", "a dict of tensors"),
+        (lambda: run(inpaint(identity, torch.ones(3, 3), torch.ones(2) > 0)), "known", "broadcasts over x_t"),
+        (lambda: run(inpaint(identity, torch.ones(3, 2), torch.ones(4, 3, 2) > 0)), "mask", "broadcasts over x_t"),
+        (lambda: inpaint(identity, 0.5, torch.ones(2) > 0), "known", "a floating-point tensor"),
+        (lambda: inpaint(identity, torch.zeros(2, dtype=torch.uint8), torch.ones(2) > 0), "known", "a floating-point"),
+        (lambda: dps(identity, identity, torch.zeros(1, 2), Linear(), math.nan), "zeta", "a finite number"),
+        (lambda: run(dps(identity, lambda x: x, 1.0, Linear())), "y", "that of the operator's output"),
+        (lambda: extrapolate(identity, identity, None), "w", "a finite number"),
+        (lambda: extrapolate(identity, identity, True), "w", "a finite number"),
+    ],
+)  # fmt: skip
+def test_what_was_expected_is_said(call, argument, expected):
+    with pytest.raises(ValueError, match=rf"^{argument}: got .+, expected .*{expected}"):
+        call()
+
+
+def test_a_null_condition_takes_the_type_of_the_condition():
+    """A float64 null beside a float32 condition would make both of them float64, and the network refuse them."""
+    seen = []
+    denoiser = lambda x_t, t, *, text: seen.append(text.dtype) or x_t
+    cfg(denoiser, {"text": torch.ones(3, 4)}, {"text": torch.zeros(4, dtype=torch.float64)}, 2.0)(*inputs())
+    assert seen == [torch.float32]
+
+
+def inputs():
+    return torch.zeros(3, 2), torch.tensor(0.5)
+
+
+def test_a_zero_of_any_kind_asks_no_branch():
+    good = bind(ring().denoiser(Linear()), y=0)
+    for zero in (np.float32(0), np.int64(0), torch.tensor(0.0), np.array(0.0)):
+        assert extrapolate(good, forbidden, zero) is good
+        assert classifier(good, forbidden, Linear(), zero) is good
+        assert likelihood(good, forbidden, Linear(), zero) is good
+        assert dps(good, forbidden, points(), Linear(), zero) is good
+
+
+def test_a_learned_strength_keeps_its_gradient():
+    w = torch.tensor(0.0, requires_grad=True)
+    x_t = points()
+    extrapolate(lambda x, t: x, lambda x, t: 0.5 * x, w)(x_t, f64(0.5)).sum().backward()
+    assert float(w.grad) == pytest.approx(0.5 * float(x_t.sum()), rel=1e-5)
+
+
+def everything_guided() -> dict:
+    """Every guidance that needs a gradient, with trained networks of the library."""
+    model = initialised(lambda: Denoiser(Conditioned(Labels(3, 16), MLP(2, width=16)), Linear(), VELOCITY), seed=0)
+    judge = initialised(lambda: PointClassifier(Linear(), 2, 3), seed=1)
+    for net in (model, judge):
+        for k, p in enumerate(net.parameters()):
+            torch.nn.init.normal_(p, std=0.3, generator=seeded(k))
+    A, y = matrix(torch.tensor([[1.0, 0.5]])), torch.tensor([[0.4]])
+    return {
+        "classifier": lambda k: classifier(bind(model, y=k), lambda x, t: judge.log_prob(x, t, k), Linear(), 2.0),
+        "likelihood": lambda k: likelihood(bind(model, y=k), log_likelihood(A, y, 0.3), Linear()),
+        "dps": lambda k: dps(bind(model, y=k), A, y, Linear()),
+    }
+
+
+@pytest.mark.parametrize("name", ["classifier", "likelihood", "dps"])
+def test_guidance_under_inference_mode(name):
+    """Noise, labels and times made inside; networks outside: the same pictures as under no_grad."""
+    make = everything_guided()[name]
+
+    def pictures() -> torch.Tensor:
+        *_, x = sample(make(torch.arange(12) % 3), points().float(), times.linear(6, 0.99), heun(Linear()))
+        return x
+
+    with torch.inference_mode():
+        inside = pictures()
+    assert torch.equal(inside.clone(), pictures())
+    with torch.no_grad():
+        assert torch.equal(inside.clone(), pictures())
+
+
+def test_what_inference_mode_does_not_allow_is_said():
+    """A gradient that needs a tensor made inside: PyTorch keeps none, and the function is not at fault."""
+    with torch.inference_mode():
+        weights, x_t, t = torch.ones(2), torch.ones(3, 2), torch.tensor(0.5)
+        log_prob = lambda x, t: (weights * x).square().sum(1)
+        with pytest.raises(ValueError, match=r"^log_prob: got tensors made in torch.inference_mode\(\), .* clones"):
+            classifier(identity, log_prob, Linear())(x_t, t)
+        with pytest.raises(ValueError, match=r"^denoise or log_likelihood: got tensors made in torch.inference_mode"):
+            likelihood(lambda x, t: weights * x, lambda x0: -x0.square().sum(1), Linear())(x_t, t)
+    weights = weights.clone()
+    assert classifier(identity, log_prob, Linear())(torch.ones(3, 2), torch.tensor(0.5)).shape == (3, 2)
+
+
+def test_another_runtime_error_comes_through():
+    def broken(x, t):
+        raise RuntimeError("mat1 and mat2")
+
+    with pytest.raises(RuntimeError, match="mat1 and mat2"):
+        classifier(identity, broken, Linear())(*inputs())

@@ -91,6 +91,29 @@ def test_the_residual_of_the_truth_is_the_noise(operator):
     assert misfit(operator, x, y[:1]).shape == y.shape  # one observation for all
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, F64])
+def test_the_gradient_of_no_residual_is_zero(dtype):
+    """‖r‖ has a corner at 0; its gradient there is 0, not 0/0, for one picture as for all."""
+    x = pictures(0).to(dtype).requires_grad_()
+    y = strokes(4)(x).detach()
+    y[1] += 1
+    for at in ([1.0, 1.0, 1.0], [1.0, 0.0, 1.0]):
+        value = residual(strokes(4), x, y) * torch.tensor(at)
+        (gradient,) = torch.autograd.grad(value.sum(), x)
+        assert bool(torch.isfinite(gradient).all())
+        assert torch.equal(gradient.flatten(1).any(1), torch.tensor([False, at[1] > 0, False]))
+    leaf = (strokes(4)(x) - y).detach().requires_grad_()
+    (naive,) = torch.autograd.grad(leaf.flatten(1).square().mean(1).sqrt().sum(), leaf)
+    assert bool(torch.isnan(naive[0]).any())  # the control
+
+
+def test_half_precision_sums_its_squares_in_float32():
+    x, y = torch.zeros(2, 3, 16, 16, dtype=torch.float16), torch.full((1, 3, 16, 16), 300.0, dtype=torch.float16)
+    assert residual(lambda x: x, x, y).tolist() == pytest.approx([300, 300], rel=1e-3)
+    assert log_likelihood(lambda x: x, y, 1.0)(x).tolist() == pytest.approx([-768 * 45_000] * 2, rel=1e-3)
+    assert bool(torch.isinf(y.square().sum()))  # the control
+
+
 @every_operator
 def test_the_pseudo_inverse_explains_with_the_smallest_picture(operator):
     inverse, x = pseudo_inverse(operator, (3, 16, 16)), pictures()
@@ -106,6 +129,8 @@ def test_the_pseudo_inverse_explains_with_the_smallest_picture(operator):
 @pytest.mark.parametrize(
     ("call", "argument"),
     [
+        (lambda: misfit(mask(KEEP), pictures(), 1.0), "y"),
+        (lambda: misfit(mask(KEEP), pictures(), torch.tensor(1.0)), "y"),
         (lambda: mask(torch.ones(4)), "keep"),
         (lambda: blur(0.0), "sigma"),
         (lambda: blur(math.nan), "sigma"),

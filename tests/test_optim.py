@@ -128,6 +128,38 @@ class TestMuon:
         assert all(torch.equal(a, b) for a, b in zip(ours, theirs))
         assert not any(torch.equal(a, b) for a, b in zip(ours, parameters(shapes)))
 
+    @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+    def test_averages_of_coarse_gradients_are_kept_in_fp32(self, dtype):
+        """Gradients of 1, 2,000 steps, β₂ = .999: in bf16 itself the average of their squares soon stands still."""
+        params = [nn.Parameter(torch.ones(3, dtype=dtype)), nn.Parameter(torch.eye(3, dtype=dtype))]
+        groups = [{"params": params[1:]}, {"params": params[:1], "muon": False}]
+        optimizer = Muon(groups, lr=1e-6, betas=(0.9, 0.999))
+        for _ in range(2000):
+            for p in params:
+                p.grad = torch.ones_like(p)
+            optimizer.step()
+        state = optimizer.state[params[0]]
+        assert state["exp_avg_sq"].dtype == optimizer.state[params[1]]["momentum"].dtype == torch.float32
+        assert float(state["exp_avg_sq"][0]) == pytest.approx(1 - 0.999**2000, rel=1e-3)
+        assert [p.dtype for p in params] == [dtype, dtype]
+        still = torch.zeros((), dtype=torch.bfloat16)
+        for _ in range(2000):
+            still.lerp_(torch.ones((), dtype=torch.bfloat16), 0.001)
+        assert float(still) < 0.5  # the control
+
+    def test_coarse_parameters_go_where_fine_ones_go(self):
+        coarse = [nn.Parameter(p.detach().bfloat16()) for p in parameters([(8, 12), (12, 8), (7,)])]
+        fine = [nn.Parameter(p.detach().float()) for p in coarse]
+        for params in (coarse, fine):
+            optimizer = Muon([{"params": params[:2]}, {"params": params[2:], "muon": False}], lr=0.05)
+            for step in range(4):
+                give_gradients(params, step)
+                for p in params:
+                    p.grad = p.grad.bfloat16().to(p.dtype)
+                optimizer.step()
+        for a, b in zip(coarse, fine):
+            assert float((a.float() - b).detach().abs().max()) < 0.02 * float(b.detach().abs().max())
+
     def test_parameters_without_a_gradient_stay(self):
         params = parameters()
         optimizer = Muon([{"params": params[:3]}, {"params": params[3:], "muon": False}], lr=0.02)

@@ -266,7 +266,7 @@ for _ in range(3):
     rows = Index.build(x, "ivf").neighbours(x[:50], 5, probes=108)[1]
     print(recall(rows, (x[:50] @ x.T).topk(5).indices))
 """
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=300)
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, encoding="utf-8", timeout=300)
     assert done.returncode == 0, done.stderr
     assert done.stdout.split() == ["1.0"] * 3
 

@@ -99,7 +99,7 @@ X = torch.zeros(2, 3, 4, 8)
         (lambda: patchify(X[0, 0], 2), r"^x: got"),
         (lambda: patchify(X, (2, 2, 2)), r"^patch: got .*each of 2 axes"),
         (lambda: patchify(X, 0), r"^patch: got"),
-        (lambda: patchify(X, 2.0), r"^patch: got 2.0, expected"),
+        (lambda: patchify(X, 2.0), r"^patch: got float 2.0, expected"),
         (lambda: patch_sides((2, 1.5), 2), r"^patch: got"),
         (lambda: unpatchify(torch.zeros(2, 8, 12), 2, (4, 4)), r"^tokens: got .*\(B, 4, 4·C\) for \(4, 4\)"),
         (lambda: unpatchify(torch.zeros(2, 8, 11), 2, (4, 8)), r"^tokens: got"),

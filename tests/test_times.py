@@ -28,8 +28,41 @@ def test_a_grid_falls_strictly_from_one_to_zero(name, steps):
     assert grid.shape == (max(steps, 2) + 1 if name == "linear_quadratic" else steps + 1,)
     assert grid.dtype == torch.float64
     assert grid[0] == 1.0
-    assert abs(float(grid[-1])) <= 1e-15
+    assert grid[-1] == 0.0
     assert bool((grid.diff() < 0).all())
+
+
+@few
+@given(st.integers(1, 200), st.floats(-12, 12))
+def test_every_shift_starts_at_exactly_one_and_ends_at_exactly_zero(steps, exponent):
+    """shift/(1 + (shift − 1)) is 1.0000000000000002 for .1, and `sample` takes no time above 1."""
+    grid = times.shifted(steps, 10**exponent)
+    assert grid[0] == 1.0
+    assert grid[-1] == 0.0
+    assert bool((grid.diff() < 0).all())
+    t = torch.linspace(1, 0, steps + 1, dtype=torch.float64)
+    torch.testing.assert_close(grid, t / (t + (1 - t) / 10**exponent), rtol=1e-12, atol=0)
+
+
+def test_the_shifts_that_were_refused_are_sampled():
+    wrong = [s for s in (k / 100 for k in range(1, 100)) if s / (1 + (s - 1)) > 1]
+    assert 0.1 in wrong  # the control: with the paper's denominator
+    assert len(wrong) > 10
+    for shift in wrong:
+        assert times.shifted(7, shift)[0] == 1.0
+
+
+@few
+@given(st.integers(2, 400), st.floats(0.05, 1.0), st.floats(0.2, 20.0))
+def test_ends_are_exactly_what_was_asked_for(steps, start, rho):
+    """At σ of exactly 0 a sampler adds no noise; at 1e-16 it does, and asks the network once more."""
+    for grid in (
+        times.linear(steps, start),
+        times.karras(steps, start, rho=rho),
+        times.linear_quadratic(steps, start=start),
+    ):
+        assert grid[0] == start
+        assert grid[-1] == 0.0
 
 
 @few
@@ -105,9 +138,12 @@ def test_clocks_follow_their_distribution(clock, cdf):
         (lambda: times.karras(4, rho=-1.0), "rho"),
         (lambda: times.karras(4, rho=math.inf), "rho"),
         (lambda: times.linear_quadratic(1), "steps"),
+        (lambda: times.shifted(10, 1e17), "shift"),  # all but the last would be 1
+        (lambda: times.karras(1000, rho=200.0), "rho"),  # most would be 0
+        (lambda: times.linear(10, 1.0, 1 - 4e-16), "steps"),
         (lambda: times.linear_quadratic(10, emulated=10), "emulated"),
-        (lambda: times.logit_normal(math.nan, 1.0), "mean, std"),
-        (lambda: times.logit_normal(0.0, -1.0), "mean, std"),
+        (lambda: times.logit_normal(math.nan, 1.0), "mean"),
+        (lambda: times.logit_normal(0.0, -1.0), "std"),
     ],
 )
 def test_bad_arguments_are_named(call, argument):

@@ -72,6 +72,7 @@ class Sparing(torch.optim.Optimizer):
                         "mode": "even",
                         "none": None,
                         "pair": (1, 0.5),
+                        "numpy": np.float32(0.1),
                         "sum": torch.zeros((), dtype=torch.float64),
                     }
                     state |= {"odd": object()} if "odd" in group and group["odd"] is None else {}
@@ -81,6 +82,8 @@ class Sparing(torch.optim.Optimizer):
                 p.sub_(p.grad, alpha=group["lr"] * 0.9 ** place["k"] / (1 + float(state["sum"])) * state["pair"][1])
                 state["sum"] += 1e-9 * float(p.grad.double().norm())
                 state["pair"] = (state["pair"][0] + 1, 1 / (1 + state["pair"][0]))
+                state["numpy"] = state["numpy"] * np.float32(1.1)  # in Python's float it would round elsewhere
+                assert type(state["numpy"]) is np.float32
                 state["k"] += 1
                 state["mode"] = "even" if state["k"] % 2 == 0 else "odd!"
             group["k"] += 1
@@ -127,7 +130,7 @@ def assert_same_end(build, folder: Path) -> None:
     for prefix, wanted in (("model.", model), ("ema.", average)):
         for name, value in wanted.items():
             assert torch.equal(tensors[prefix + name], value), prefix + name
-    with (folder / "log.csv").open(newline="") as file:
+    with (folder / "log.csv").open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     assert [int(row["step"]) for row in rows] == list(range(1, STEPS + 1))
     assert [float(row["loss"]) for row in rows] == list(losses)
@@ -260,7 +263,15 @@ class TestParts:
         [
             (lambda: drop_condition({"y": torch.ones(2)}, {"y": torch.tensor(0)}, 1.5, seeded(0)), "p"),
             (lambda: drop_condition({"y": torch.ones(2)}, {"label": torch.tensor(0)}, 0.5, seeded(0)), "null"),
+            (lambda: drop_condition({"y": 1}, {"y": torch.tensor(0)}, 0.5, seeded(0)), "cond"),
+            (lambda: drop_condition({"y": torch.ones(2)}, {"y": 0}, 0.5, seeded(0)), "null"),
             (lambda: diffuse(draw, drop=0.1), "null"),
+            (lambda: diffuse(draw, drop=0.1, null={"y": 2}), "null"),
+            (lambda: diffuse(draw, drop=1.5, null=NULL), "drop"),
+            (lambda: draw_rows({"x0": torch.zeros(3)}, 0), "batch_size"),
+            (lambda: next(run(calm(), groups=lambda m: [{"params": list(m.parameters()), "lr": "fast"}])), "lr"),
+            (lambda: next(run(calm(), lr_at=lambda *_: math.nan)), "lr_at"),
+            (lambda: next(run(calm(), lr_at=lambda *_: None)), "lr_at"),
             (lambda: EMA(nn.Linear(1, 1), 1.0), "decay"),
             (lambda: fit(nn.Linear(1, 1), draw, 3), "model"),
             (lambda: fit(calm(), draw, 0), "steps"),
@@ -356,6 +367,32 @@ class TestSteps:
         whole(calm, tmp_path, seed=np.int64(5), lr=np.float64(1e-2), clip=torch.tensor(1), steps=torch.tensor(STEPS))
         assert_same_end(calm, tmp_path)
 
+    def test_rates_of_any_kind_train_the_same_and_are_kept(self, tmp_path):
+        """A rate of NumPy in a group, or out of `lr_at`: it failed at the first checkpoint, after `every` steps."""
+        ends = []
+        for k, n in enumerate((float, np.float32, torch.tensor)):
+            groups = lambda m, n=n: [{"params": list(m.parameters()), "lr": n(0.25)}]
+            options = {"groups": groups, "lr_at": lambda step, steps, peak, n=n: n(peak / 8)}
+            stopped = run(calm(), tmp_path / str(k), **options)
+            for _ in range(9):
+                next(stopped)
+            stopped.close()
+            ends.append(whole(calm, tmp_path / str(k), **options))
+        for end in ends[1:]:
+            assert type(end.lr) is float
+            for a, b in zip(whole_tensors(end.model, end.ema), whole_tensors(ends[0].model, ends[0].ema)):
+                assert torch.equal(a, b)
+
+    @pytest.mark.parametrize("off", [torch.no_grad, torch.inference_mode])
+    def test_training_without_gradients_is_named(self, off):
+        """It blamed the loss: "element 0 of tensors does not require grad"."""
+        steps = run(calm())
+        with (
+            off(),
+            pytest.raises(ValueError, match=r"^gradients: got none, expected training outside of"),
+        ):
+            next(steps)
+
     def test_the_global_generator_is_left_alone(self):
         before = torch.get_rng_state()
         whole(storm)
@@ -436,7 +473,7 @@ def stop_in_the_middle_of_writing(folder, build, at):
     """
     call = f"die_writing({str(folder)!r}, {build.__name__!r}, {at % 3 + 1}, {torch.get_num_threads()})"
     code = f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r}); import test_training as m; m.{call}"
-    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300)
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, encoding="utf-8", timeout=300)
     assert ended.returncode == -signal.SIGKILL, ended.stderr
 
 
@@ -580,6 +617,41 @@ class TestResume:
             next(run(calm(), tmp_path, optimizer=odd))
         assert not (tmp_path / "checkpoint.safetensors").exists()
 
+    def test_what_is_there_at_the_start_and_cannot_be_kept_is_refused_before_the_first_step(self, tmp_path):
+        """State made by the optimizer's __init__, a tensor that safetensors does not know, extra state of a layer."""
+
+        def prepared(p, lr, odd):
+            optimizer = torch.optim.SGD(p, lr=lr)
+            optimizer.state[optimizer.param_groups[0]["params"][0]]["odd"] = odd
+            return optimizer
+
+        class Wrapped(torch.optim.SGD):
+            def state_dict(self):
+                return {"inner": super().state_dict()}
+
+        class Remembering(type(calm())):
+            def get_extra_state(self):
+                return {"seen": 3}
+
+            def set_extra_state(self, state):
+                pass
+
+        model = calm()
+        model.__class__ = Remembering
+        before = [p.detach().clone() for p in calm().parameters()]
+        for options, words in (
+            ({"optimizer": lambda p, lr: prepared(p, lr, object())}, "odd = object"),
+            ({"optimizer": lambda p, lr: prepared(p, lr, torch.zeros(2, dtype=torch.complex128))}, "complex128"),
+            ({"optimizer": lambda p, lr: prepared(p, lr, torch.eye(2).to_sparse())}, "sparse"),
+            ({"optimizer": Wrapped}, r"optimizer: got a state_dict of \['inner'\]"),
+            ({"model": model}, r"path: got model._extra_state = dict"),
+        ):
+            trained = options.pop("model", calm())
+            with pytest.raises(ValueError, match=words):
+                next(run(trained, tmp_path, **options))
+            assert all(torch.equal(a, b) for a, b in zip(trained.parameters(), before))
+        assert list(tmp_path.iterdir()) == []
+
     def test_without_a_path_nothing_is_written(self, tmp_path, monkeypatch):
         monkeypatch.chdir(tmp_path)
         whole(calm)
@@ -611,7 +683,7 @@ for p in run(storm(), Path({folder!r}), every=2):
 def start(folder: Path) -> subprocess.Popen:
     program = PROGRAM.format(tests=str(Path(__file__).parent), folder=str(folder))
     environment = {**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads())}  # the last bits depend on it
-    return subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True, env=environment)
+    return subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, encoding="utf-8", env=environment)
 
 
 @pytest.mark.slow

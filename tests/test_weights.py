@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 import os
 import subprocess
 import sys
@@ -44,6 +45,20 @@ def test_round_trip_in_half_precision(shipped):
         assert torch.allclose(loaded[name].float(), value.float(), rtol=1e-3, atol=1e-7)
     assert record("small", folder)["steps"] == 7
     model.load_state_dict(loaded)
+
+
+@pytest.mark.parametrize(("value", "shown"), [(1e6, "1000000"), (-65520.0, "-65520"), (math.nan, "nan")])
+def test_numbers_that_half_precision_cannot_hold_are_refused(tmp_path, value, shown):
+    model = nn.Sequential(nn.Linear(3, 4), nn.Linear(4, 2))
+    with torch.no_grad():
+        model[1].weight[0, 0] = value
+    with pytest.raises(ValueError, match=rf"^model: got 1\.weight with 1 values like \[{shown}.*\], expected numbers"):
+        save_weights("large", model, {}, tmp_path)
+    assert list(tmp_path.iterdir()) == []
+    with torch.no_grad():
+        model[1].weight[0, 0] = 65504.0  # the largest that fits
+    save_weights("large", model, {}, tmp_path)
+    assert float(load_weights("large", tmp_path)["1.weight"][0, 0]) == 65504.0
 
 
 def test_a_second_file_leaves_the_first_entry(shipped):
@@ -130,7 +145,7 @@ def test_a_write_that_fails_leaves_what_was_there(shipped, monkeypatch):
 
 def test_curve_keeps_the_mean_loss(tmp_path):
     rows = [f"{i},{loss},0.1,{i}" for i, loss in enumerate(range(1000, 0, -1), start=1)]
-    (tmp_path / "log.csv").write_text("\n".join(["step,loss,lr,seconds", *rows]) + "\n")
+    (tmp_path / "log.csv").write_text("\n".join(["step,loss,lr,seconds", *rows]) + "\n", encoding="utf-8")
     save_curve("line", tmp_path / "log.csv", tmp_path, rows=100)
     steps, losses = curve("line", tmp_path)
     assert steps == list(range(10, 1001, 10))

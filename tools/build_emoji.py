@@ -164,7 +164,7 @@ def licences(cache: Path) -> dict[str, str]:
     return {
         "LICENSE-emojibase.txt": emojibase,
         "LICENSE-fluent.txt": emojibase.replace(holder, "Copyright (c) Microsoft Corporation."),
-        "LICENSE-noto.txt": noto + changed + (ROOT / "LICENSE").read_text(),
+        "LICENSE-noto.txt": noto + changed + (ROOT / "LICENSE").read_text(encoding="utf-8"),
     }
 
 

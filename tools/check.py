@@ -14,6 +14,7 @@ ROOT = Path(__file__).resolve().parents[1]
 CHECKS = {
     "ruff check": ["-m", "ruff", "check", "--output-format", "concise"],
     "ruff format": ["-m", "ruff", "format", "--check", "--output-format", "concise"],
+    "text names its encoding": ["tools/encodings_of_text.py"],
     "basedpyright": ["-m", "basedpyright", "--level", "error"],
     "import-linter": ["-c", "from importlinter.cli import lint_imports_command as c; c()"],
     "notebooks and exercises are built": ["-m", "minidiff.cli", "build", "--check"],
@@ -25,7 +26,8 @@ def main() -> int:
     failed = []
     for name, arguments in CHECKS.items():
         started = time.monotonic()
-        result = subprocess.run([sys.executable, *arguments], cwd=ROOT, capture_output=True, text=True)
+        words = {"encoding": "utf-8", "errors": "replace"}
+        result = subprocess.run([sys.executable, *arguments], cwd=ROOT, capture_output=True, **words)
         verdict = "ok" if result.returncode == 0 else "FAILED"
         print(f"{name:36s} {verdict:6s} {time.monotonic() - started:5.1f} s", flush=True)
         if result.returncode:
@@ -35,4 +37,5 @@ def main() -> int:
 
 
 if __name__ == "__main__":
+    sys.stdout.reconfigure(errors="backslashreplace")  # what the tools say may hold any sign
     sys.exit(main())

@@ -65,8 +65,8 @@ def knock(command: list[str], seconds: float = 3600) -> tuple[float, int]:
     """(seconds until the page was served, its number of cells)."""
     quiet = {k: v for k, v in os.environ.items() if k not in ("DISPLAY", "WAYLAND_DISPLAY")}
     began = time.monotonic()
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
-    process = subprocess.Popen(command, text=True, env=quiet, start_new_session=True, **pipes)
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "encoding": "utf-8", "errors": "replace"}
+    process = subprocess.Popen(command, env=quiet, start_new_session=True, **pipes)
     try:
         page = served_page(*printed_address(process, seconds), seconds=60)
         return time.monotonic() - began, len(page["content"]["cells"])
@@ -77,5 +77,6 @@ def knock(command: list[str], seconds: float = 3600) -> tuple[float, int]:
 
 
 if __name__ == "__main__":
+    sys.stdout.reconfigure(errors="backslashreplace")
     took, cells = knock(sys.argv[1:])
     print(f"{' '.join(sys.argv[1:])}: {took:.0f} s until {PAGE} ({cells} cells) was served")

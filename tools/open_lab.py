@@ -41,7 +41,7 @@ def keep_quiet() -> None:
     quiet = {"@jupyterlab/apputils-extension:notification": {"fetchNews": "false", "checkForUpdates": False}}
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(json.dumps(quiet, indent=2) + "\n")
+        file.write_text(json.dumps(quiet, indent=2) + "\n", encoding="utf-8")
     except OSError:
         pass  # an environment we may not write to: then JupyterLab asks its question
 

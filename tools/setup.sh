@@ -1,5 +1,6 @@
 #!/bin/sh
 # Makes the virtual environment and installs minidiff into it:  sh tools/setup.sh VENV EXTRA   (EXTRA is lab or dev)
+# PIP_OPTIONS in the environment is handed to pip, word by word.
 # The Makefile calls this only when pyproject.toml or constraints.txt is newer than the stamp that the last line writes,
 # so an install that stops half-way leaves no stamp and is taken up again by the next call.
 set -eu
@@ -31,7 +32,8 @@ fi
 
 rm -f "$venv/.installed-lab" "$venv/.installed-$extra"
 echo "Installing minidiff[$extra] with the versions of constraints.txt (the first time: a few GB and some minutes)"
-"$venv/bin/python" -m pip install --quiet --constraint constraints.txt --editable ".[$extra]"
+# shellcheck disable=SC2086 # options are words
+"$venv/bin/python" -m pip install --quiet ${PIP_OPTIONS:-} --constraint constraints.txt --editable ".[$extra]"
 if [ "$extra" != lab ]; then
     touch "$venv/.installed-lab" # every extra contains what the notebooks need
 fi

@@ -69,7 +69,7 @@ def weights(ax: Axes) -> None:
 
 
 def learned(ax: Axes) -> None:
-    found = json.loads(RESULTS.read_text())
+    found = json.loads(RESULTS.read_text(encoding="utf-8"))
     for name, colour in COLOURS.items():
         runs = [v["bins"] for k, v in found.items() if k.startswith(f"points/{name} on Cosine")]
         ax.semilogy(
@@ -101,7 +101,12 @@ def orders(ax: Axes) -> None:
     for name, step, calls in (("Euler", euler(path), 1), ("Heun", heun(path), 2), ("DPM++ 2M", dpmpp_2m(path), 1)):
         ends = [list(sample(denoise, start, grid(n // calls), step))[-1] for n in work]
         errors[name] = work, [float((x - reference).norm(dim=1).mean()) for x in ends]
-    show.slopes(errors, ylabel="distance to the exact end point", title="Order 1 against order 2", ax=ax)
+    show.slopes(
+        errors,
+        ylabel="distance to the exact end point",
+        title="Heun and 2M fall faster than Euler; Heun is ahead here",
+        ax=ax,
+    )
 
 
 def few_calls(ax: Axes) -> None:

@@ -16,6 +16,7 @@ from PIL import Image, ImageChops
 from torch import Tensor
 
 from minidiff import operators, show, times
+from minidiff.console import any_sign
 from minidiff.data.captions import captions
 from minidiff.data.mixtures import ring
 from minidiff.data.prompts import World, place
@@ -206,4 +207,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    any_sign()
     main()

@@ -99,12 +99,12 @@ def clothes() -> None:
     rows = [fashion.pictures(range(10), w, per_class=1) for w in STRENGTHS]
     ax = show.grid(torch.cat(rows), rows=[f"w = {w:g}" for w in STRENGTHS], scale=0.75)
     ax.set_xticks([30 * i + 15 for i in range(10)], fashion.FASHION_NAMES, rotation=30)
-    ax.set_title("From ignoring the label (top) to a caricature of it (bottom)")
+    ax.set_title("From ignoring the label (top) to harsh black and white (bottom)")
     save(ax.figure, "fashion")
 
 
 def price() -> None:
-    record = json.loads(RECORD.read_text())
+    record = json.loads(RECORD.read_text(encoding="utf-8"))
     whole = [row for row in record["rows"] if (row["low"], row["high"]) == (0.0, 1.0)]
     names = {
         "accuracy": "accuracy", "diversity": "diversity per class", "recall": "neighbour recall",
@@ -118,7 +118,10 @@ def price() -> None:
         ax.axhline(record["real"][key], color="black", linestyle=":", linewidth=1)
         ax.set(xticks=range(6), xticklabels=[f"{w:g}" for w in STRENGTHS], xlabel="w", title=name)
         ax.set_ylim(0, ax.get_ylim()[1] * 1.05)
-    figure.suptitle("Accuracy is bought early; diversity and recall pay at every step (3 seeds of 500; dotted: real)")
+    figure.suptitle(
+        "From w = 0 on every step costs diversity and recall; from w = 3 on there is no accuracy left to buy\n"
+        "(500 pictures a point; a colour for each of three seeds; dotted: real test pictures)"
+    )
     save(figure, "price")
 
 

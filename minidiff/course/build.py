@@ -12,41 +12,47 @@ from minidiff.course import masters
 from minidiff.course.masters import MasterError, Notebook
 from minidiff.validate import require
 
+_CLONE = "a clone of the course, with scripts in notebooks/ or solutions/"
+
 
 def plan(root: Path, names: list[str] | None = None) -> dict[Path, str]:
     """Every notebook that belongs to the scripts under `root`, as {path: text}; `names` keeps only these stems.
 
-    `MasterError` if masters are wrong (it names all of them), `ValueError` for a name that no script has.
+    `MasterError` if scripts are wrong (it names all of them), `ValueError` for a root without scripts, or a name that
+    no script has.
     """
     lessons, solutions = (sorted((root / folder).glob("*.py")) for folder in ("notebooks", "solutions"))
     known = sorted({path.stem for path in lessons + solutions})
-    for name in names or []:
+    require(bool(known), "root", root, _CLONE)
+    for name in names or ():
         require(name in known, "name", repr(name), f"one of {known}")
+    wanted = [path for path in lessons + solutions if names is None or path.stem in names]
     texts: dict[Path, str] = {}
-    for path in lessons:
-        if not names or path.stem in names:
-            texts[path.with_suffix(".ipynb")] = _text(masters.read(path))
     problems: dict[Path, list[str]] = {}
-    for path in solutions:
-        if not names or path.stem in names:
-            try:
-                notebook = masters.read_master(path)
-                student = masters.strip(path, copy.deepcopy(notebook))
-            except MasterError as error:
-                problems |= error.problems
-                continue
-            texts[path.with_suffix(".ipynb")] = _text(notebook)
-            texts[root / "exercises" / f"{path.stem}.ipynb"] = _text(student)
+    for path in wanted:
+        try:
+            texts |= _texts(root, path)
+        except MasterError as error:
+            problems |= error.problems
     if problems:
         raise MasterError(problems)
     return texts
+
+
+def _texts(root: Path, path: Path) -> dict[Path, str]:
+    """The notebooks that one script makes: a lesson itself, or a master with and without its solutions."""
+    if path.parent.name == "notebooks":
+        return {path.with_suffix(".ipynb"): _text(masters.read(path))}
+    notebook = masters.read_master(path)
+    student = masters.strip(path, copy.deepcopy(notebook))
+    return {path.with_suffix(".ipynb"): _text(notebook), root / "exercises" / f"{path.stem}.ipynb": _text(student)}
 
 
 def stale(root: Path, names: list[str] | None = None) -> list[str]:
     """One line per notebook that is missing, differs from what its script gives, or has no script."""
     texts = plan(root, names)
     found = [_compare(path.relative_to(root), path, text) for path, text in texts.items()]
-    if not names:
+    if names is None:
         built = [path for folder in ("notebooks", "solutions", "exercises") for path in (root / folder).glob("*.ipynb")]
         found += [f"{path.relative_to(root)}: no script makes it" for path in sorted(built) if path not in texts]
     return [line for line in found if line]
@@ -73,13 +79,14 @@ def find_root(start: Path) -> Path:
             (folder / "notebooks").is_dir() or (folder / "solutions").is_dir()
         ):
             return folder
-    raise ValueError(f"root: got {start}, expected a folder inside a clone of the course (with notebooks/, solutions/)")
+    raise ValueError(f"root: got {start}, expected a folder inside {_CLONE}")
 
 
 def _compare(shown: Path, path: Path, text: str) -> str:
     if not path.exists():
         return f"{shown}: missing"
-    return "" if path.read_bytes() == text.encode("utf-8") else f"{shown}: out of date"
+    built = path.read_bytes().replace(b"\r\n", b"\n")  # a clone on Windows may have these line ends
+    return "" if built == text.encode("utf-8") else f"{shown}: out of date"
 
 
 def _text(notebook: Notebook) -> str:

@@ -4,13 +4,15 @@ In a master two marks stand for all of that:
 
     ## Exercise 05-combine-branches         in a text: the numbered heading and the line of facts
     # %% answer="05-combine-branches"       on a code cell: the metadata, and after it the check and the hint cells
+
+An open experiment has the same two marks, the second on a text cell: `# %% [markdown] answer="05-which-interval"`.
 """
 
 import re
 from collections.abc import Sequence
 from typing import Any
 
-from minidiff.course.exercise import Exercise
+from minidiff.course.exercise import Exercise, Experiment, facts
 
 Cell = Any  # nbformat's NotebookNode; nbformat is imported late, as the library itself does not need it
 
@@ -27,32 +29,36 @@ def marks(cells: Sequence[Cell]) -> list[tuple[str, str]]:
     """Every mark of a master in order, as ("heading" or "answer", exercise id)."""
     found = []
     for cell in cells:
-        if cell.cell_type == "markdown":
-            found += [("heading", exercise_id) for exercise_id in _HEADING.findall(cell.source)]
-        elif "answer" in cell.metadata:
+        if "answer" in cell.metadata:
             found.append(("answer", cell.metadata["answer"]))
+        elif cell.cell_type == "markdown":
+            found += [("heading", exercise_id) for exercise_id in _HEADING.findall(cell.source)]
     return found
 
 
-def expand(cells: Sequence[Cell], exercises: Sequence[Exercise]) -> list[Cell]:
-    """The cells with every mark replaced by what it stands for. `KeyError` for a mark of no exercise."""
-    headings = {exercise.id: heading(exercise, k) for k, exercise in enumerate(exercises, 1)}
-    by_id = {exercise.id: exercise for exercise in exercises}
+def expand(cells: Sequence[Cell], tasks: Sequence[Exercise | Experiment]) -> list[Cell]:
+    """The cells with every mark replaced by what it stands for. `KeyError` for a mark of no task."""
+    headings = {task.id: heading(task, k) for k, task in enumerate(tasks, 1)}
+    by_id = {task.id: task for task in tasks}
     expanded = []
     for cell in cells:
         expanded.append(cell)
-        if cell.cell_type == "markdown":
+        if "answer" in cell.metadata:
+            task = by_id[cell.metadata.pop("answer")]
+            if isinstance(task, Experiment):
+                cell.metadata["nbgrader"] = _metadata(task.id, solution=True, grade=True, points=task.points)
+            else:
+                cell.metadata["nbgrader"] = _metadata(task.id, solution=True)
+                expanded += _after_answer(task)
+        elif cell.cell_type == "markdown":
             cell.source = _HEADING.sub(lambda mark: headings[mark[1]], cell.source)
-        elif "answer" in cell.metadata:
-            exercise = by_id[cell.metadata.pop("answer")]
-            cell.metadata["nbgrader"] = _metadata(exercise.id, solution=True)
-            expanded += _after_answer(exercise)
     return expanded
 
 
-def heading(exercise: Exercise, number: int) -> str:
+def heading(task: Exercise | Experiment, number: int) -> str:
     """The numbered heading and the facts, in Markdown: number counts from 1 within the chapter."""
-    return f"## Exercise {exercise.chapter}.{number}: {exercise.title}\n\n{exercise.facts()}"
+    kind = "Open experiment" if isinstance(task, Experiment) else "Exercise"
+    return f"## {kind} {task.id[:2]}.{number}: {task.title}\n\n{facts(task)}"
 
 
 def _after_answer(exercise: Exercise) -> list[Cell]:
@@ -76,7 +82,12 @@ def _metadata(grade_id: str, **settings: Any) -> dict[str, Any]:
 
 
 _GENERATED = (
-    ("markdown", re.compile(r"^#+ Exercise \d\d\.\d", re.MULTILINE), "a numbered heading", "`## Exercise ID`"),
+    (
+        "markdown",
+        re.compile(r"^#+ (Exercise|Open experiment) \d\d\.\d", re.MULTILINE),
+        "a numbered heading",
+        "`## Exercise ID`",
+    ),
     ("markdown", re.compile(r"^Difficulty [●○]+", re.MULTILINE), "a line of facts", "`## Exercise ID`"),
     ("code", re.compile(r"^result = check\(", re.MULTILINE), "a check cell", '`# %% answer="ID"`'),
     ("code", re.compile(r"^#? *hint\(", re.MULTILINE), "a hint cell", '`# %% answer="ID"`'),

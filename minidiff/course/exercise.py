@@ -55,7 +55,7 @@ class Exercise:
     mistakes      3 to 6 wrong solutions; on the inputs of `draw` each differs from the reference and the others
     alternatives  at least one right solution written in another way
     hints         three, each stronger than the one before; the last nearly gives the line
-    expected      the number to expect further on, with its spread: "W1 = 0.012 ± 0.003 (5 seeds)"
+    expected      the number to expect further on, with its spread: "W1 = 0.012 ± 0.003 (5 seeds)"; shown after a pass
     trap          why the usual wrong answer looks right; shown once the answer is right
     rtol, atol    an answer is right if shape and dtype agree and |got − want| ≤ atol + rtol·|want| everywhere
     compare       (got, want) → bool on tuples of tensors, in place of that rule where it is too strict
@@ -86,20 +86,14 @@ class Exercise:
     shortcuts: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        _require_facts(self)
         where = f"exercise {self.id}: "
-        require(bool(_ID.fullmatch(self.id)), "id", repr(self.id), 'the form "01-posterior-score"')
-        require(len(self.id) <= 48, "id", f"{len(self.id)} characters", "at most 48")
-        for name in ("difficulty", "importance"):
-            require(getattr(self, name) in range(1, 6), where + name, getattr(self, name), "1 to 5")
-        for name in ("points", "minutes"):
-            value = getattr(self, name)
-            require(isinstance(value, int) and value >= 1, where + name, value, "a positive whole number")
         require(3 <= len(self.mistakes) <= 6, where + "mistakes", f"{len(self.mistakes)} mistakes", "3 to 6")
         names = [mistake.name for mistake in self.mistakes]
         require(len(set(names)) == len(names), where + "mistakes", names, "names that differ")
         require(len(self.alternatives) >= 1, where + "alternatives", "none", "at least one")
         require(len(self.hints) == 3, where + "hints", f"{len(self.hints)} hints", "three")
-        for name in ("title", "expected", "trap"):
+        for name in ("expected", "trap"):
             require(bool(getattr(self, name).strip()), where + name, "an empty text", "a sentence")
 
     @property
@@ -107,13 +101,46 @@ class Exercise:
         """The two digits of the chapter: "01"."""
         return self.id[:2]
 
-    def facts(self) -> str:
-        """The line under an exercise's title in the notebook, which `minidiff build` writes."""
-        points = "1 point" if self.points == 1 else f"{self.points} points"
-        return (
-            f"Difficulty {dots(self.difficulty)} · Importance {dots(self.importance)} · "
-            f"{self.minutes} minutes · {points} · `{self.id}`"
-        )
+
+@dataclass(frozen=True, kw_only=True)
+class Experiment:
+    """An open experiment: a question with a harness and no single answer, told in words, which a person marks.
+
+    id, title, points, difficulty, importance, minutes  as of an `Exercise`; the answer is a text cell.
+    `EXPERIMENTS` in the `__init__.py` of a chapter's checks has them; they come after the exercises.
+    """
+
+    id: str
+    title: str
+    points: int
+    difficulty: int
+    importance: int
+    minutes: int
+
+    def __post_init__(self) -> None:
+        _require_facts(self)
+
+
+def facts(task: Exercise | Experiment) -> str:
+    """The line under a title in the notebook, which `minidiff build` writes."""
+    points = "1 point" if task.points == 1 else f"{task.points} points"
+    by_hand = ", marked by a person" if isinstance(task, Experiment) else ""
+    return (
+        f"Difficulty {dots(task.difficulty)} · Importance {dots(task.importance)} · "
+        f"{task.minutes} minutes · {points}{by_hand} · `{task.id}`"
+    )
+
+
+def _require_facts(task: Exercise | Experiment) -> None:
+    where = f"exercise {task.id}: "
+    require(bool(_ID.fullmatch(task.id)), "id", repr(task.id), 'the form "01-posterior-score"')
+    require(len(task.id) <= 48, "id", f"{len(task.id)} characters", "at most 48")
+    for name in ("difficulty", "importance"):
+        require(getattr(task, name) in range(1, 6), where + name, getattr(task, name), "1 to 5")
+    for name in ("points", "minutes"):
+        value = getattr(task, name)
+        require(isinstance(value, int) and value >= 1, where + name, value, "a positive whole number")
+    require(bool(task.title.strip()), where + "title", "an empty text", "a sentence")
 
 
 def dots(n: int) -> str:
@@ -137,6 +164,15 @@ def load_chapter(name: str) -> tuple[Exercise, ...]:
     ids = [exercise.id for exercise in exercises]
     require(len(set(ids)) == len(ids), "EXERCISES", ids, "ids that differ")
     return exercises
+
+
+def load_experiments(name: str) -> tuple[Experiment, ...]:
+    """The open experiments of chapter `name`, which may have none. `ValueError` if the chapter is unknown."""
+    require(name in chapters(), "chapter", repr(name), f"one of {chapters()}")
+    found: tuple[Experiment, ...] = getattr(importlib.import_module(f"{checks.__name__}.{name}"), "EXPERIMENTS", ())
+    for task in found:
+        require(task.id[:2] == name[:2], "id", repr(task.id), f'"{name[:2]}-…", as its chapter is {name}')
+    return found
 
 
 def find(exercise_id: str) -> Exercise:

@@ -68,10 +68,11 @@ class Result:
         return "\n".join(text for _, text in self._paragraphs())
 
     def _paragraphs(self) -> list[tuple[str, str]]:
+        # What to expect is told after a pass only: before, it would answer the prediction.
         ex, name = self.exercise, self.exercise.reference.__name__
         if self.passed:
             head = f"Right: {ex.title} ({ex.points}/{ex.points} points)"
-            rest = [f"Why the usual wrong answer looks right: {ex.trap}"]
+            rest = [f"Why the usual wrong answer looks right: {ex.trap}", f"What to expect further on: {ex.expected}"]
             onwards = f"The notebook goes on with your `{name}`."
         else:
             head = f"Not yet: {ex.title} (0/{ex.points} points)"
@@ -79,8 +80,7 @@ class Result:
             rest += [] if self.kind == "mistake" else [f'If you are stuck: `hint("{ex.id}")`.']
             onwards = f"The notebook goes on with the library's `{name}`, so that everything below runs."
         rest += [f"Your function printed: {self.printed}"] if self.printed else []
-        rest += [f"What to expect further on: {ex.expected}", onwards]
-        return [("head", head)] + [("text", text) for text in rest]
+        return [("head", head)] + [("text", text) for text in (*rest, onwards)]
 
     def __repr__(self) -> str:
         return self.message

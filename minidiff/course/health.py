@@ -167,7 +167,7 @@ def pins(constraints: Path = REPOSITORY / "constraints.txt") -> dict[str, str]:
     """The versions that constraints.txt pins: {name: version}; empty where the file is not there."""
     if not constraints.exists():
         return {}
-    lines = (line.partition("#")[0].strip() for line in constraints.read_text().splitlines())
+    lines = (line.partition("#")[0].strip() for line in constraints.read_text(encoding="utf-8-sig").splitlines())
     return dict(line.split("==", 1) for line in lines if line)
 
 
@@ -210,7 +210,3 @@ def fashion_mnist() -> Finding:
         "Fashion-MNIST",
         "not here yet: torchvision downloads it (30 MB) the first time a chapter trains on it",
     )
-
-
-if __name__ == "__main__":
-    print(examine())

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from minidiff.course.cells import Cell, expand, graded, is_marked_by_hand, marks, written_by_hand
-from minidiff.course.exercise import Exercise, chapters, load_chapter
+from minidiff.course.exercise import Exercise, Experiment, chapters, load_chapter, load_experiments
 
 Notebook = Any  # nbformat's NotebookNode; nbformat is imported late, as the library itself does not need it
 
@@ -23,7 +23,7 @@ _WRITE = {"heading": "## Exercise {}", "answer": '# %% answer="{}"'}
 
 
 class MasterError(ValueError):
-    """Masters that cannot be built: each file with every problem found in it."""
+    """Scripts that cannot be built: each file with every problem found in it."""
 
     def __init__(self, problems: dict[Path, list[str]]):
         super().__init__(
@@ -43,13 +43,14 @@ def read_master(path: Path) -> Notebook:
     `MasterError` that lists all in which the script and its `EXERCISES` disagree.
     """
     notebook = _parse(path)
-    exercises = load_chapter(path.stem) if path.stem in chapters() else ()
-    problems = _problems(notebook.cells, exercises)
-    if not exercises:
+    known = path.stem in chapters()
+    tasks = (*load_chapter(path.stem), *load_experiments(path.stem)) if known else ()
+    problems = _problems(notebook.cells, tasks)
+    if not tasks:
         problems.append(f"no folder minidiff/course/checks/{path.stem} defines its exercises")
     if problems:
         raise MasterError({path: problems})
-    notebook.cells = expand(notebook.cells, exercises)
+    notebook.cells = expand(notebook.cells, tasks)
     return _with_ids(path, notebook)
 
 
@@ -58,7 +59,11 @@ def _parse(path: Path) -> Notebook:
         import jupytext
     except ImportError as error:
         raise ValueError('building notebooks needs jupytext and nbgrader: pip install -e ".[dev]"') from error
-    notebook = jupytext.reads(path.read_text(encoding="utf-8"), fmt="py:percent")
+    try:
+        # A byte-order mark, which editors on Windows write, would make the first cell code: "utf-8-sig" leaves it out.
+        notebook = jupytext.reads(path.read_text(encoding="utf-8-sig"), fmt="py:percent")
+    except UnicodeDecodeError as error:
+        raise MasterError({path: [f"it is not UTF-8 ({error})"]}) from error
     notebook.metadata = {"kernelspec": dict(_KERNEL), "language_info": {"name": "python"}}
     notebook.nbformat, notebook.nbformat_minor = 4, 5
     for cell in notebook.cells:
@@ -77,17 +82,17 @@ def _with_ids(path: Path, notebook: Notebook) -> Notebook:
     return notebook
 
 
-def _problems(cells: Sequence[Cell], exercises: Sequence[Exercise]) -> list[str]:
+def _problems(cells: Sequence[Cell], tasks: Sequence[Exercise | Experiment]) -> list[str]:
     problems = [f"{_label(cell)}: {text}" for cell in cells for text in _cell_problems(cell)]
     if not any(cell.cell_type == "markdown" and NOTICE in cell.source for cell in cells[:1]):
         problems.append(f"the first cell lacks the notice: {NOTICE}")
-    if exercises:
-        problems += _mark_problems(marks(cells), [exercise.id for exercise in exercises])
+    if tasks:
+        problems += _mark_problems(marks(cells), [task.id for task in tasks])
     taken = [graded(cell).get("grade_id") for cell in cells if is_marked_by_hand(graded(cell))]
-    taken += [i for exercise in exercises for i in (exercise.id, f"{exercise.id}-check")]
+    taken += [task.id for task in tasks] + [f"{task.id}-check" for task in tasks if isinstance(task, Exercise)]
     problems += [f'grade_id "{i}" is used {taken.count(i)} times' for i in dict.fromkeys(taken) if taken.count(i) > 1]
-    pairs = [(cell, e) for e in exercises for cell in cells if cell.metadata.get("answer") == e.id]
-    return problems + [problem for cell, exercise in pairs for problem in _answer_problems(cell, exercise)]
+    pairs = [(cell, task) for task in tasks for cell in cells if cell.metadata.get("answer") == task.id]
+    return problems + [problem for cell, task in pairs for problem in _answer_problems(cell, task)]
 
 
 def _label(cell: Cell) -> str:
@@ -99,8 +104,6 @@ def _cell_problems(cell: Cell) -> list[str]:
     """What is wrong with one cell by itself: what should be generated, solution markers, nbgrader's own schema."""
     by_hand = is_marked_by_hand(graded(cell))
     problems = written_by_hand(cell) + (_metadata_problems(cell) if by_hand else [])
-    if "answer" in cell.metadata and cell.cell_type != "code":
-        problems.append("an answer is a code cell")
     begins, ends = cell.source.count("### BEGIN SOLUTION"), cell.source.count("### END SOLUTION")
     if begins != ends:
         problems.append(f"it has {begins} ### BEGIN SOLUTION and {ends} ### END SOLUTION")
@@ -136,8 +139,12 @@ def _mark_problems(found: list[tuple[str, str]], ids: list[str]) -> list[str]:
     return problems
 
 
-def _answer_problems(cell: Cell, exercise: Exercise) -> list[str]:
-    problems = []
+def _answer_problems(cell: Cell, exercise: Exercise | Experiment) -> list[str]:
+    problems, kind = [], "code" if isinstance(exercise, Exercise) else "markdown"
+    if cell.cell_type != kind:
+        return [f'cell "{exercise.id}": an answer to an {type(exercise).__name__.lower()} is a {kind} cell']
+    if isinstance(exercise, Experiment):
+        return [] if cell.source.strip() else [f'cell "{exercise.id}" needs a model answer']
     if not re.search(r"^ +### BEGIN SOLUTION", cell.source, re.MULTILINE):
         # Inside a function the stub's `raise NotImplementedError()` waits for a call; outside it stops the notebook.
         problems.append(f'cell "{exercise.id}" needs an indented ### BEGIN SOLUTION … ### END SOLUTION in its function')

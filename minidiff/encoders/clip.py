@@ -137,7 +137,8 @@ class ImageTower(nn.Module):
         self.norm_in, self.blocks, self.norm_out = nn.LayerNorm(dim, eps), nn.ModuleList(blocks), nn.LayerNorm(dim, eps)
         self.projection = nn.Linear(dim, out, bias=False)
         nn.init.normal_(self.projection.weight, std=dim**-0.5)
-        for name, values in (("mean", mean or (0.5,) * channels), ("std", std or (0.5,) * channels)):
+        for name, given in (("mean", mean), ("std", std)):
+            values = (0.5,) * channels if given is None else given
             require(len(values) == channels, name, values, f"{channels} numbers")
             self.register_buffer(name, torch.tensor(values)[:, None, None], persistent=False)
 

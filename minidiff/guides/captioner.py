@@ -13,8 +13,8 @@ from minidiff.nn import masks
 from minidiff.nn.block import Block, gelu_tanh
 from minidiff.nn.embeddings import TimeEmbedding
 from minidiff.schedules import Schedule
-from minidiff.shapes import patchify
-from minidiff.validate import describe, require
+from minidiff.shapes import differentiable, patchify
+from minidiff.validate import describe, not_negative, require, require_inside
 
 
 class Captioner(nn.Module):
@@ -41,10 +41,12 @@ class Captioner(nn.Module):
         """Logits (B, L, vocabulary) of the token after each of `tokens` (B, L), START first, L < length."""
         fits = x_t.ndim == 4 and tuple(x_t.shape[1:]) == (self.channels, self.side, self.side)
         require(fits, "x_t", describe(x_t), f"(B, {self.channels}, {self.side}, {self.side})")
-        right = tokens.dtype == torch.int64 and tokens.ndim == 2 and len(tokens) == len(x_t)
+        right = isinstance(tokens, Tensor) and tokens.dtype == torch.int64
+        right = right and tokens.ndim == 2 and len(tokens) == len(x_t)
         expected = f"int64 tokens (B, L), B = {len(x_t)} and L < {self.length}"
         require(right and tokens.shape[1] < self.length, "tokens", describe(tokens), expected)
-        words = self.words(tokens.to(self.place.device))
+        self._require_inside(tokens)
+        words = self.words(differentiable(tokens).to(self.place.device))
         z = torch.cat([self.stem(patchify(x_t, self.patch)), words], dim=1) + self.place[: self.n + tokens.shape[1]]
         seen = masks.prefix(self.n, z.shape[1], z.device)
         condition = self.time(t.to(z.device).expand(len(x_t)))
@@ -52,22 +54,29 @@ class Captioner(nn.Module):
             z = block(z, condition, mask=seen)
         return self.head(self.norm(z[:, self.n :]))
 
+    def _require_inside(self, tokens: Tensor) -> None:
+        n = self.words.num_embeddings
+        require_inside("tokens", tokens, n - 1, f"ids 0 … {n - 1} of a vocabulary of {n}")
+
     def log_prob(self, x_t: Tensor, t: Tensor, tokens: Tensor) -> Tensor:
         """log p(caption | x_t) = Σ_k log p(y_k | y_<k, x_t), (B,). tokens: (B, length) as a tokenizer makes them."""
-        target = tokens[:, 1:].to(x_t.device)
+        fits = isinstance(tokens, Tensor) and tokens.ndim == 2 and tokens.shape[1] > 1
+        require(fits, "tokens", describe(tokens), "int64 tokens (B, length)")
+        self._require_inside(tokens)
+        target = differentiable(tokens)[:, 1:].to(x_t.device)
         logits = self(x_t, t, tokens[:, :-1])
         losses = F.cross_entropy(logits.transpose(1, 2), target, reduction="none")  # (B, length − 1)
         return -(losses * (target != PAD)).sum(1)
 
     def loss(self, x0: Tensor, t: Tensor, eps: Tensor, tokens: Tensor) -> Tensor:
-        """−log p(caption | x_t) per word, (B,)."""
+        """−log p(caption | x_t) per word, (B,); 0 for a caption without any."""
         x_t = self.schedule.add_noise(x0, eps, t)
-        return -self.log_prob(x_t, t, tokens) / (tokens[:, 1:] != PAD).sum(1).to(x_t.device)
+        return -self.log_prob(x_t, t, tokens) / (tokens[:, 1:] != PAD).sum(1).clamp(min=1).to(x_t.device)
 
     @torch.no_grad()
     def write(self, x_t: Tensor, t: Tensor, temperature: float = 0.0, generator: Generator | None = None) -> Tensor:
         """Captions for pictures, token by token: (B, length) int64. temperature 0 takes the likeliest word."""
-        require(temperature >= 0, "temperature", temperature, "a number ≥ 0")
+        temperature = not_negative("temperature", temperature)
         tokens = torch.full((len(x_t), 1), START, device=x_t.device)
         ended = torch.zeros(len(x_t), dtype=torch.bool, device=x_t.device)
         while tokens.shape[1] < self.length:

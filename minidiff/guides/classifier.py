@@ -9,7 +9,8 @@ from minidiff.nn.conv import ResBlock
 from minidiff.nn.embeddings import TimeEmbedding
 from minidiff.nn.init import groups
 from minidiff.schedules import Schedule
-from minidiff.validate import describe, require, require_floating, require_time
+from minidiff.shapes import differentiable
+from minidiff.validate import describe, require, require_floating, require_labels, require_time
 
 
 class _NoiseAware(nn.Module):
@@ -20,12 +21,17 @@ class _NoiseAware(nn.Module):
         self.schedule = schedule
 
     def log_prob(self, x_t: Tensor, t: Tensor, y: Tensor) -> Tensor:
-        """log f_φ(y | x_t, t), shape (B,), for labels y of shape (B,) or a scalar."""
-        return F.log_softmax(self(x_t, t), dim=1).gather(1, y.to(x_t.device).expand(len(x_t))[:, None])[:, 0]
+        """log f_φ(y | x_t, t), shape (B,), for labels y, int64 of shape (B,) or a scalar, 0 … n_classes − 1."""
+        logits = self(x_t, t)
+        n = logits.shape[1]
+        require_labels("y", y, len(x_t), n - 1, f"labels 0 … {n - 1} of {n} classes")
+        rows = differentiable(y).to(x_t.device).expand(len(x_t))[:, None]
+        return F.log_softmax(logits, dim=1).gather(1, rows)[:, 0]
 
     def loss(self, x0: Tensor, t: Tensor, eps: Tensor, y: Tensor) -> Tensor:
         """Cross-entropy on x_t = α·x0 + σ·ε, shape (B,)."""
-        require(y.shape == x0.shape[:1], "y", describe(y), f"labels of shape ({len(x0)},)")
+        fits = isinstance(y, Tensor) and y.shape == x0.shape[:1]
+        require(fits, "y", describe(y), f"labels of shape ({len(x0)},)")
         return -self.log_prob(self.schedule.add_noise(x0, eps, t), t, y)
 
 

@@ -46,6 +46,8 @@ MIN_GAIN, MIN_FIT = 0.15, 0.5
 EXACT, NOTHING = 0.015, 0.002
 """An error up to which a reading is exact, and one where nothing is left to explain. In front of one another, pooled
 edges leave 0.012; the faintest object (a yellow star before a lightbulb), left out, leaves 0.020."""
+ROUNDED = 0.0025
+"""What eight bits a pixel leave where a drawn picture is read rightly ([0, 1]); a model's pictures leave more."""
 
 
 @dataclass(frozen=True)
@@ -219,10 +221,14 @@ def _starts(side: int, ground: str) -> list[dict[str, Tensor] | None]:
 
 
 def _exactly(t: _Templates, x: Tensor, ground: Tensor, which: Tensor, colour: Tensor, side: int, index: Tensor) -> None:
-    """Write exact readings over worse ones, where there are any: a model's pictures stay read as they are."""
+    """Write exact readings over worse ones, where there are any: a model's pictures stay read as they are.
+
+    Nor is time spent on them: a picture that was drawn is explained to the last bit in many places from the start.
+    """
+    off = (x - _drawn(t, ground, which, colour)).abs().amax(1).sort(1).values[:, LATTICE**2 // 4]
     for number, name in enumerate(GROUNDS):
         for start in _starts(side, name):
-            open = (_rms(t, x, ground, which, colour) > NOTHING) & (index == number)
+            open = (_rms(t, x, ground, which, colour) > NOTHING) & (index == number) & (off <= ROUNDED)
             open &= (which >= 0).sum(1) >= (3 if start is None else 0)
             if bool(open.any()):
                 args, old = (t, x[open], ground[open]), (which[open], colour[open])

@@ -12,7 +12,7 @@ from minidiff.judges.scorecard import Generate
 from minidiff.randomness import randn, seeded
 from minidiff.samplers import Step, ddpm, sample
 from minidiff.schedules import Schedule
-from minidiff.validate import require
+from minidiff.validate import integer, require
 
 Read = Callable[[Sequence[str]], dict[str, Tensor]]
 """Texts → conditions, one row a text: a tokenizer, or a lookup of labels."""
@@ -27,6 +27,8 @@ def generator(
     Picture i starts from the noise of seeds[i] and has noise of its own at every step, so that it does not depend on
     its batch; at most `batch` are made at a time. w = 0 never evaluates the null condition. decode: latents → pictures.
     """
+
+    steps, batch = integer("steps", steps), integer("batch", batch)
 
     @torch.no_grad()
     def some(texts: Sequence[str], w: float, seeds: Sequence[int]) -> Tensor:

@@ -1,5 +1,6 @@
 """A shipped model: how it is built, what it learns from, how long, and what it scores, in one typed record."""
 
+import os
 import platform
 import time
 from collections import deque
@@ -56,11 +57,14 @@ class Shipped(Generic[M]):
     def train(self, run_folder: Path, weights_folder: Path = FOLDER, steps: int | None = None) -> dict[str, Any]:
         """Train from the start, or go on; save the averaged weights, their curve and record; return the record's facts.
 
-        run_folder holds the checkpoint and the log; interrupt with Ctrl-C and call again to go on.
+        run_folder holds the checkpoint and the log; interrupt with Ctrl-C and call again to go on. Under `torchrun` the
+        first process alone measures and saves; the others return {}.
         """
         model = self.untrained().to(pick_device())
         steps = self.steps if steps is None else steps
         *_, last = deque(fit(model, self.draw(), steps, seed=self.seed, path=run_folder, **self.options), maxlen=1)
+        if int(os.environ.get("RANK", "0")) > 0:
+            return {}
         average = last.ema.eval()
         device, threads = next(model.parameters()).device.type, torch.get_num_threads()
         facts = {

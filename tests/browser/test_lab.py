@@ -74,7 +74,7 @@ def wait_for(server: subprocess.Popen, address: str, log: Path, seconds: float =
             return
         except OSError:
             time.sleep(0.25)
-    raise RuntimeError(f"JupyterLab did not answer at {address}:\n{log.read_text()[-2000:]}")
+    raise RuntimeError(f"JupyterLab did not answer at {address}:\n{log.read_text(encoding='utf-8')[-2000:]}")
 
 
 @pytest.fixture(scope="module")
@@ -90,7 +90,7 @@ def lab(root: Path, tmp_path_factory) -> Iterator[str]:
     line = [sys.executable, str(root / "tools" / "open_lab.py"), f"--ServerApp.root_dir={tmp}", f"--port={port}"]
     line += ["--ServerApp.port_retries=0", f"--IdentityProvider.token={TOKEN}", "--LabApp.expose_app_in_browser=True"]
     log = tmp / "log.txt"
-    with log.open("w") as out:
+    with log.open("w", encoding="utf-8") as out:
         server = subprocess.Popen(line, env=environment, stdout=out, stderr=subprocess.STDOUT, start_new_session=True)
     try:
         wait_for(server, f"http://127.0.0.1:{port}/api", log)

@@ -1,8 +1,10 @@
 """The claims of chapter 05, each with a control that must fail. Thresholds come from seeds 0 to 2 or more."""
 
 import json
+import re
 from collections.abc import Callable
 from copy import deepcopy
+from itertools import pairwise
 
 import pytest
 import torch
@@ -12,6 +14,8 @@ from torch import Tensor
 from minidiff import times
 from minidiff.backbones.mlp import MLP
 from minidiff.conditioning import Conditioned, Labels
+from minidiff.course.diagnosis import judge, try_out
+from minidiff.course.exercise import find, load_chapter, load_experiments
 from minidiff.data.mixtures import gaussian, isotropic, lookalikes, ring
 from minidiff.denoiser import Denoiser
 from minidiff.guidance import bind, cfg, extrapolate, within
@@ -316,6 +320,12 @@ def test_the_recorded_run_belongs_to_the_shipped_weights_and_shows_what_the_lect
     run = json.loads((root / "benchmarks" / "results" / "fashion_cfg.json").read_text(encoding="utf-8"))
     assert run["weights"] == {name: record(name)["sha256"] for name in ("fashion-denoiser", "fashion-judge")}
     ranks = run["rank_correlation_with_w"]["w >= 0"]
+    whole = {(r["seed"], r["w"]): r for r in run["rows"] if (r["low"], r["high"]) == (0.0, 1.0)}
+    for seed in range(3):  # the title of the figure: from w = 0 on, every step; up to there recall rises
+        for name in ("diversity", "recall"):
+            falling = [whole[seed, w][name] for w in STRENGTHS[1:]]
+            assert all(before > after for before, after in pairwise(falling))
+        assert whole[seed, -1.0]["recall"] < whole[seed, 0.0]["recall"]
     assert all(len(values) >= 3 for values in ranks.values())
     assert all(max(ranks[name]) <= -0.9 for name in ("diversity", "recall"))
     assert all(min(ranks[name]) >= 0.9 for name in ("saturation", "out_of_range"))
@@ -324,3 +334,136 @@ def test_the_recorded_run_belongs_to_the_shipped_weights_and_shows_what_the_lect
         accuracy = {r["w"]: r["accuracy"] for r in run["rows"] if r["seed"] == seed and r["low"] == 0.0}
         assert accuracy[-1.0] < 0.15 < 0.85 < accuracy[0.0] < accuracy[1.0] < accuracy[3.0]
         assert min(accuracy[w] for w in (3.0, 7.0, 15.0)) >= 0.995
+
+
+# 7. the exercises: wrong answers that a glance, or fewer inputs, would let through
+
+
+def _rows_of_four(cond, null, w):
+    return cond + (w[:, None, None, None] if cond.ndim == 4 else w[:, None] if cond.ndim == 2 else w) * (cond - null)
+
+
+def _no_less_than_minus_one(cond, null, w):
+    return cond + w.clamp(min=-1).reshape(-1, *[1] * (cond.ndim - 1)) * (cond - null)
+
+
+def _null_if_nobody_is_guided(cond, null, w):
+    w = w.reshape(-1, *[1] * (cond.ndim - 1))
+    return null.clone() if not w.any() else cond + w * (cond - null)
+
+
+def _dropper(coins: Callable, null_of: Callable = lambda null, y: null) -> Callable:
+    return lambda null, p: lambda y, generator: torch.where(coins(y, p, generator), null_of(null, y), y)
+
+
+def _near_the_exact_number(y, p, generator):
+    number = int(p * len(y)) + int(torch.rand((), generator=generator) < p * len(y) % 1)
+    return torch.randperm(len(y), generator=generator) < number
+
+
+def _own_seed(y, p, generator):
+    return torch.rand(len(y), generator=seeded(0)) < p
+
+
+def _fair(y, p, generator):
+    return torch.rand(len(y), generator=generator) < p
+
+
+def _sorted_variances(c, d, w):
+    c, d = min(c, d), max(c, d)
+    return c ** (1 + w) * d**-w, 1 / ((1 + w) / c - w / d)
+
+
+def _whole_powers(c, d, w):
+    ode = c
+    for _ in range(abs(round(w))):
+        ode *= c / d if w > 0 else d / c
+    return ode, 1 / ((1 + w) / c - w / d)
+
+
+def _zeros_removed(real, fake, k):
+    among = torch.cdist(fake, fake)
+    radius = among.masked_fill(among == 0, torch.inf).sort(1).values[:, k - 1]
+    return float((torch.cdist(real, fake) <= radius).any(1).double().mean())
+
+
+def _open_balls(real, fake, k):
+    radius = torch.cdist(fake, fake).sort(1).values[:, k]
+    return float((torch.cdist(real, fake) < radius).any(1).double().mean())
+
+
+def _built(old: str, new: str) -> Callable:
+    """The master's solution of the build with one thing changed."""
+    from pathlib import Path
+
+    master = Path(__file__).parents[2] / "solutions" / "05_classifier_free_guidance.py"
+    source = master.read_text(encoding="utf-8").split('answer="05-train-and-guide"\n')[1].split("# %% [markdown]")[0]
+    assert source.count(old) == 1, old
+    scope: dict = {"torch": torch, "Tensor": Tensor, "Generator": torch.Generator}
+    exec(source.replace(old, new), scope)
+    return scope["train_and_guide"]
+
+
+WRONG = {
+    "05-combine-branches": (_rows_of_four, _no_less_than_minus_one, _null_if_nobody_is_guided),
+    "05-drop-labels": (
+        _dropper(lambda y, p, generator: torch.randperm(len(y), generator=generator) < round(p * len(y))),
+        _dropper(lambda y, p, generator: torch.rand(len(y)) < p),
+        _dropper(_near_the_exact_number),
+        _dropper(_own_seed),
+        _dropper(_fair, lambda null, y: int(y.max()) + 1),  # "no label" is not always the next number
+    ),
+    "05-cfg-variance": (_sorted_variances, _whole_powers),
+    "05-neighbour-recall": (_open_balls, _zeros_removed),
+}
+BUILT = {
+    "open ends": ("if low <= float(t) <= high:", "if low < float(t) < high:"),
+    "the end of the step decides": ("if low <= float(t) <= high:", "if low <= float(s) <= high:"),
+    "the null branch outside": ("x, clock, y)", "x, clock, y if low <= float(t) <= high else nothing)"),
+    "the network asked at the end of the step": ("clock = t.to(x)", "clock = s.to(x)"),
+    "noise for data": ("(eps - x0)).square()", "(x0 - eps)).square()"),
+    "the first weights are trained": ("w.clone().requires_grad_()", "w.requires_grad_()"),
+    "gradients add up": ("        optimizer.zero_grad()\n", ""),
+    "a time of shape (B, 1)": ("t_ * eps, t, seen)", "t_ * eps, t_, seen)"),
+    "null is the last row": ("p, null, y)", "p, len(weights[0]) - 1, y)"),
+    "the noise is walked on": ("x, nothing = noise,", "x, nothing = noise.mul_(1.0).add_(0.1),"),
+    "coins from elsewhere": ("torch.rand(len(x0), generator=generator) < p", "torch.rand(len(x0)) < p"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("id", "wrong"), [(id, wrong) for id, found in WRONG.items() for wrong in found])
+def test_plausible_wrong_answers_are_refused(id, wrong):
+    assert judge(find(id), try_out(find(id), wrong)).kind != "passed"
+
+
+def test_the_right_answers_beside_them_pass():
+    right = find("05-drop-labels")
+    assert judge(right, try_out(right, _dropper(_fair))).kind == "passed"
+    build = find("05-train-and-guide")
+    assert judge(build, try_out(build, _built("optimizer.step()", "optimizer.step()"), [0])).kind == "passed"
+
+
+@pytest.mark.parametrize(("old", "new"), BUILT.values(), ids=BUILT)
+def test_a_build_with_one_thing_wrong_is_refused(old, new):
+    build = find("05-train-and-guide")
+    assert judge(build, try_out(build, _built(old, new), [0])).kind != "passed"
+
+
+def test_the_chapter_has_one_build_and_one_open_experiment():
+    exercises = load_chapter("05_classifier_free_guidance")
+    assert sorted(exercise.difficulty for exercise in exercises) == [1, 2, 3, 4, 5]
+    assert [task.id for task in load_experiments("05_classifier_free_guidance")] == ["05-which-interval"]
+
+
+# 8. the texts
+
+
+def test_the_lecture_is_short_and_gives_both_strengths_where_it_names_a_system(root):
+    text = (root / "lectures" / "05_classifier_free_guidance.md").read_text(encoding="utf-8")
+    assert len(text.split()) <= 3000
+    assert "$w=6.5$ (scale 7.5)" in text
+    assert not re.search(r"guidance_scale` \d", text), "a scale without its w"
+    shown = re.sub(r"<details>.*?</details>", "", text, flags=re.DOTALL)
+    for told in ("0.973", "0.51", "0.892", "0.388", "2.72", "0.014"):  # what the notebook asks to predict
+        assert told not in shown
+    assert text.count("<details>") == text.count("</details>") >= 8

@@ -1,5 +1,6 @@
 """`minidiff build`: the same bytes every time, clear words for a bad master, nothing of a solution in an exercise."""
 
+import contextlib
 import json
 import re
 import shutil
@@ -14,7 +15,7 @@ import torch
 from minidiff.cli import main
 from minidiff.course import checks, exercise, masters
 from minidiff.course.build import build, find_root, plan, stale
-from minidiff.course.exercise import Exercise, Mistake, chapters
+from minidiff.course.exercise import Exercise, Experiment, Mistake, chapters, facts
 from minidiff.course.masters import MasterError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -81,6 +82,7 @@ def clone(tmp_path, monkeypatch):
     """A small copy of the course: one master and one lesson."""
     monkeypatch.setattr(masters, "chapters", lambda: ["98_sample"])
     monkeypatch.setattr(masters, "load_chapter", {"98_sample": (DOUBLE,)}.__getitem__)
+    monkeypatch.setattr(masters, "load_experiments", lambda name: ())
     (tmp_path / "pyproject.toml").touch()
     for folder in ("notebooks", "solutions"):
         (tmp_path / folder).mkdir()
@@ -164,6 +166,60 @@ def test_stale_missing_and_orphaned_notebooks_are_named(clone):
     ]
 
 
+EDITORS = {  # what editors make of the same script
+    "a byte-order mark": lambda text: b"\xef\xbb\xbf" + text.encode(),
+    "the line ends of Windows": lambda text: text.replace("\n", "\r\n").encode(),
+    "both": lambda text: b"\xef\xbb\xbf" + text.replace("\n", "\r\n").encode(),
+    "the line ends of old Macs": lambda text: text.replace("\n", "\r").encode(),
+}
+
+
+@pytest.mark.parametrize("script", ["notebooks/07_lesson.py", "solutions/98_sample.py"])
+@pytest.mark.parametrize("edited", EDITORS.values(), ids=EDITORS.keys())
+def test_the_same_script_from_another_editor_makes_the_same_notebook(clone, script, edited):
+    build(clone)
+    before = {path: path.read_bytes() for path in clone.rglob("*.ipynb")}
+    text = (clone / script).read_text(encoding="utf-8")
+    (clone / script).write_bytes(edited(text))
+    assert build(clone) == []
+    (clone / script).write_bytes(edited(text.replace("x", "y")))  # the control: another script
+    with contextlib.suppress(MasterError):  # a master's function no longer has the argument x
+        assert build(clone)
+        assert {path: path.read_bytes() for path in clone.rglob("*.ipynb")} != before
+
+
+def test_a_script_that_is_not_utf8_is_named_with_the_others(clone):
+    (clone / "notebooks" / "07_lesson.py").write_bytes("# %% [markdown]\n# é\n".encode("cp1252"))
+    (clone / "solutions" / "98_sample.py").write_bytes("# %%\n".encode("utf-16"))
+    with pytest.raises(MasterError) as caught:
+        build(clone)
+    assert [path.name for path in caught.value.problems] == ["07_lesson.py", "98_sample.py"]
+    assert str(caught.value).count("it is not UTF-8 ('utf-8' codec can't decode byte") == 2
+
+
+def test_notebooks_with_the_line_ends_of_windows_are_up_to_date(clone):
+    build(clone)
+    lesson = clone / "notebooks" / "07_lesson.ipynb"
+    lesson.write_bytes(lesson.read_bytes().replace(b"\n", b"\r\n"))
+    assert stale(clone) == []
+    lesson.write_bytes(lesson.read_bytes().replace(b"\r\n", b"\r\n "))  # the control
+    assert stale(clone) == ["notebooks/07_lesson.ipynb: out of date"]
+
+
+@pytest.mark.parametrize("arguments", [[], ["--check"], ["07_lesson"]], ids=" ".join)
+def test_a_root_that_is_no_clone_is_refused(tmp_path, capsys, arguments):
+    (tmp_path / "pyproject.toml").touch()
+    (tmp_path / "notebooks").mkdir()
+    for root in (tmp_path / "nonexistent", tmp_path, tmp_path / "pyproject.toml"):
+        assert main(["build", *arguments, "--root", str(root)]) == 2
+        assert f"root: got {root}, expected a clone of the course" in capsys.readouterr().err
+
+
+def test_no_names_are_not_all_names(clone):
+    assert plan(clone, []) == {}
+    assert len(plan(clone)) == 3
+
+
 ENDING = "assert checked_double(2, 1) == 4\n"
 
 
@@ -188,7 +244,10 @@ BAD = {
     "unknown heading": ([(HEADING, f"{HEADING}\n# ## Exercise 98-triple")], 'heading "98-triple": no exercise of the'),
     "unknown answer": ([("# %%\nassert", '# %% answer="98-triple"\nassert')], 'answer "98-triple": no exercise of the'),
     "an answer that is no text": ([("# %%\nassert", "# %% answer=[1]\nassert")], "no exercise of the chapter"),
-    "an answer in Markdown": ([("# %% [markdown]\n# **Use", '# %% [markdown] answer="98"\n# **Use')], "is a code cell"),
+    "an answer in Markdown": (
+        [(ANSWER, f'# %% [markdown] answer="{FIRST}"')],
+        f'cell "{FIRST}": an answer to an exercise is a code cell',
+    ),
     "heading after the answer": (
         [(HEADING, "#"), ("# **Use it.**", HEADING)],
         "EXERCISES has the order ['98-double'], each heading before its answer",
@@ -207,7 +266,7 @@ BAD = {
     "no Python": ([("def double(", "def double((")], "must define double(x, times)"),
     # What `minidiff build` makes, spelt out by the author:
     "a numbered heading": ([(HEADING, "# ## Exercise 98.1: Twice as much")], "a numbered heading is generated"),
-    "a line of facts": ([(HEADING, f"{HEADING}\n#\n# {DOUBLE.facts()}")], "a line of facts is generated"),
+    "a line of facts": ([(HEADING, f"{HEADING}\n#\n# {facts(DOUBLE)}")], "a line of facts is generated"),
     "a check cell": ([("assert", f'result = check("{FIRST}", double)\nassert')], "a check cell is generated"),
     "a hint cell": ([("assert", f'# hint("{FIRST}")\nassert')], "a hint cell is generated"),
     "metadata": ([(ANSWER, PLAIN)], f'cell "{FIRST}": metadata for nbgrader are generated'),
@@ -254,6 +313,55 @@ def test_a_question_that_a_person_marks_needs_no_exercise(clone):
     assert "98-in-words" in [cell.id for cell in nbformat.read(written, as_version=4).cells]
 
 
+OPEN = Experiment(id="98-why", title="Why twice?", points=2, difficulty=5, importance=3, minutes=30)
+WHY = """
+# %% [markdown]
+# ## Exercise 98-why
+#
+# Find out.
+
+# %% [markdown] answer="98-why"
+# Since two is even.
+"""
+
+
+@pytest.fixture
+def with_experiment(clone, monkeypatch):
+    monkeypatch.setattr(masters, "load_experiments", {"98_sample": (OPEN,)}.__getitem__)
+    (clone / "solutions" / "98_sample.py").write_text(MASTER + WHY, encoding="utf-8")
+    return clone
+
+
+def test_an_open_experiment_comes_after_the_exercises_and_a_person_marks_it(with_experiment):
+    question, answer = built(with_experiment)[-2:]
+    title = "## Open experiment 98.2: Why twice?"
+    line = "Difficulty ●●●●● · Importance ●●●○○ · 30 minutes · 2 points, marked by a person · `98-why`"
+    assert question.source == f"{title}\n\n{line}\n\nFind out."
+    wanted = {"grade": True, "grade_id": "98-why", "locked": False, "points": 2, "solution": True, "task": False}
+    assert answer.metadata == {"nbgrader": {"schema_version": 3, **wanted}}
+    assert (answer.cell_type, answer.source) == ("markdown", "Since two is even.")
+    handed_out = built(with_experiment, "exercises")[-1]
+    assert "even" not in handed_out.source
+    assert "YOUR ANSWER HERE" in handed_out.source
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "text"),
+    [
+        ('%% [markdown] answer="98-why"\n# Since', '%% answer="98-why"\n# Since', "an experiment is a markdown cell"),
+        ("# Since two is even.\n", "", 'cell "98-why" needs a model answer'),
+        ("# ## Exercise 98-why", "#", 'exercise "98-why" has no heading'),
+    ],
+    ids=["code", "no model answer", "no heading"],
+)
+def test_a_bad_experiment_is_named(with_experiment, old, new, text):
+    assert old in MASTER + WHY
+    (with_experiment / "solutions" / "98_sample.py").write_text((MASTER + WHY).replace(old, new), encoding="utf-8")
+    with pytest.raises(MasterError) as caught:
+        build(with_experiment)
+    assert text in str(caught.value)
+
+
 def built(clone, folder="solutions"):
     build(clone)
     return nbformat.read(clone / folder / "98_sample.ipynb", as_version=4).cells
@@ -261,7 +369,7 @@ def built(clone, folder="solutions"):
 
 def test_the_cells_of_an_exercise_are_made_from_it(clone):
     first, imports, text, answer, check, stuck, hint, *rest = built(clone)
-    assert text.source == f"## Exercise 98.1: Twice as much\n\n{DOUBLE.facts()}\n\n**Predict first.** What is twice 2?"
+    assert text.source == f"## Exercise 98.1: Twice as much\n\n{facts(DOUBLE)}\n\n**Predict first.** What is twice 2?"
     metadata = {
         "schema_version": 3,
         "grade": False,
@@ -350,7 +458,7 @@ def test_nbgrader_refuses_what_validation_lets_through(clone):
 
 def test_the_shortest_exercise_of_the_guide_is_complete(tmp_path, monkeypatch, capsys):
     guide = (ROOT / "minidiff" / "course" / "AUTHORING.md").read_text(encoding="utf-8")
-    exercise_file, init, master = re.findall(r"^```python\n(.*?)^```$", guide, re.DOTALL | re.MULTILINE)
+    exercise_file, init, master, *_ = re.findall(r"^```python\n(.*?)^```$", guide, re.DOTALL | re.MULTILINE)
     files = {
         "pyproject.toml": "",
         "solutions/98_sums.py": master,

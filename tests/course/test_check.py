@@ -272,6 +272,7 @@ def test_a_right_answer(capfd):
 
 def test_a_wrong_answer_goes_on_with_the_library():
     result = check("99-line", lambda a, b, w: a)
+    assert LINE.expected not in result.message, "what to expect is told after a pass: it answers the prediction"
     a, b, w = draw_line(0)[0]
     assert torch.equal(result.use(a, b, w), line(a, b, w))
     assert "goes on with the library's `line`" in result.message

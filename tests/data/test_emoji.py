@@ -181,7 +181,7 @@ def test_a_changed_file_is_an_error(tmp_path):
 
 
 def test_licences_lie_beside_the_pictures_and_all_is_small():
-    text = lambda name: (emoji.FOLDER / name).read_text()
+    text = lambda name: (emoji.FOLDER / name).read_text(encoding="utf-8")
     assert "Microsoft" in text("LICENSE-fluent.txt")
     assert "Permission is hereby granted" in text("LICENSE-fluent.txt")
     assert "Google" in text("LICENSE-noto.txt")

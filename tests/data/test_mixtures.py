@@ -126,6 +126,16 @@ def test_float32_and_batches_of_one():
         ({"means": torch.full((3, 2), torch.nan, dtype=F64)}, "means: got 6 values that are NaN"),
         ({"covariances": torch.zeros(3, 2, dtype=F64)}, "covariances: got"),
         ({"covariances": -torch.eye(2, dtype=F64).expand(3, 2, 2)}, "covariances: got a negative eigenvalue"),
+        ({"covariances": torch.full((3, 2, 2), torch.nan, dtype=F64)}, "covariances: got 12 values that are NaN"),
+        (
+            {"covariances": torch.tensor([[1.0, 0.0], [0.0, -1e-4]], dtype=F64).expand(3, 2, 2)},
+            "covariances: got a neg",
+        ),
+        (
+            {"covariances": torch.tensor([[1.0, 0.9], [0.0, 1.0]], dtype=F64).expand(3, 2, 2)},
+            "covariances: got a matrix",
+        ),
+        ({"means": torch.zeros(3, 2, dtype=torch.float16)}, "means: got float16 tensor"),
         ({"weights": torch.tensor([0.5, 0.5, 0.5], dtype=F64)}, r"weights: got \[0.5, 0.5, 0.5\]"),
         ({"weights": torch.tensor([1.5, -0.5, 0.0], dtype=F64)}, "weights: got"),
         ({"labels": torch.tensor([0, 2, 2])}, r"labels: got \[0, 2\]"),
@@ -151,8 +161,91 @@ def test_bad_arguments_are_named():
         world.score(x, t, Linear(), torch.zeros(3, dtype=torch.int64))
     with pytest.raises(ValueError, match=r"y: got .*, expected labels 0 … 1"):
         world.log_prob_label(x, t, Linear(), torch.tensor([-1, 0, 0, 0]))
-    with pytest.raises(ValueError, match="y: got 7"):
+    with pytest.raises(ValueError, match=r"y: got 7, expected a label 0 … 1 of 2 classes"):
         world.of_class(7)
+    for bad in (2, torch.tensor([0, 2, 0, 1]), torch.tensor([0.0, 1.0, 0.0, 1.0])):
+        with pytest.raises(ValueError, match=r"y: got .*, expected labels 0 … 1 of 2 classes"):
+            world.log_prob_label(x, t, Linear(), bad)
+    silent = Mixture(world.means, world.covariances, torch.tensor([0.4, 0.0, 0.6], dtype=F64), world.labels)
+    with pytest.raises(ValueError, match="y: got int 1, expected labels whose components do not all weigh 0"):
+        silent.denoise(x, t, Linear(), 1)
+    with pytest.raises(ValueError, match=r"std: got float64 tensor of shape \(2,\)"):
+        isotropic(world.means, torch.ones(2, dtype=F64))
+
+
+# ---------------------------------------------------------------- covariances measured from data
+
+
+def measured(dim: int, n: int, seed: int, dtype: torch.dtype) -> torch.Tensor:
+    """n points with a standard deviation of 1 along the first axis to 100 along the last."""
+    points = torch.randn(n, dim, generator=torch.Generator().manual_seed(seed), dtype=dtype)
+    return points * torch.logspace(0, 2, dim, dtype=dtype)
+
+
+@pytest.mark.parametrize(("dim", "n"), [(5, 3), (40, 20), (100, 80)])
+@pytest.mark.parametrize("dtype", [torch.float32, F64])
+def test_covariances_of_few_points_are_taken(dim, n, dtype):
+    """Their least eigenvalues are 0 up to rounding, on either side; also where float64 holds what float32 rounded."""
+    negative = 0
+    for seed in range(8):
+        points = measured(dim, n, seed, dtype)
+        for exact in (points, points.to(F64)):
+            cov = torch.cov(points.T).to(exact)
+            negative += float(torch.linalg.eigvalsh(cov).min()) < 0
+            world = gaussian(exact.mean(0), cov)
+            for t in (0.0, 1e-9, 0.5, 1.0):
+                assert bool(torch.isfinite(world.log_prob(exact, at(t), Linear())).all())
+                assert bool(torch.isfinite(world.score(exact, at(t), Linear())).all())
+            gap = (world.denoise(exact, at(0), Linear()) - exact).abs().max() / exact.abs().max()
+            assert float(gap) < 2e-4  # at t = 0 a point of the data is its own x0
+    assert negative > 0  # the control: these are what used to be refused
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, F64])
+def test_at_time_zero_a_flat_gaussian_projects(dtype):
+    """lim σ → 0 of E[x0|x_t] is the nearest point of the plane that the data fill, however the plane lies."""
+    turn = torch.linalg.qr(torch.randn(6, 6, generator=torch.Generator().manual_seed(0), dtype=dtype))[0]
+    cov = (turn * torch.tensor([3.0, 0.5, 0.01, 0.0, 0.0, 0.0], dtype=dtype)) @ turn.T
+    mean, x = torch.linspace(-1, 1, 6, dtype=dtype), torch.randn(4, 6, dtype=dtype)
+    plane = turn[:, :3] @ turn[:, :3].T
+    want = mean + (x - mean) @ plane
+    for t in (0.0, 1e-12):
+        got = gaussian(mean, (cov + cov.T) / 2).denoise(x, at(t), Linear())
+        assert float((got - want).abs().max()) < 500 * torch.finfo(dtype).eps + 1e-11
+    assert float((want - x).abs().max()) > 0.1
+
+
+def test_at_time_zero_the_nearest_of_two_points_wins():
+    world = isotropic(torch.tensor([[0.0, 0.0], [1.0, 0.0]], dtype=F64), 0.0)
+    x = torch.tensor([[0.4, 3.0], [0.6, -3.0]], dtype=F64)
+    for dtype in (F64, torch.float32):
+        assert torch.equal(world.denoise(x.to(dtype), at(0), Linear()), world.means.to(dtype))
+        assert torch.equal(world.posterior_label(x.to(dtype), at(0), Linear()), torch.eye(2, dtype=dtype))
+
+
+def test_an_observation_of_a_flat_gaussian():
+    """A singular C, a second row of A that repeats the first, and next to no noise: still a distribution, and right."""
+    turn = torch.linalg.qr(torch.randn(3, 3, generator=torch.Generator().manual_seed(1), dtype=F64))[0]
+    world = gaussian(torch.zeros(3, dtype=F64), (turn * torch.tensor([1.0, 0.25, 0.0], dtype=F64)) @ turn.T)
+    seen = turn[:, :1].T
+    posterior = world.observed(torch.cat([seen, seen]), torch.tensor([0.5, 0.5], dtype=F64), 1e-9)
+    torch.testing.assert_close(posterior.means[0], 0.5 * turn[:, 0], rtol=0, atol=1e-6)
+    want = 0.25 * turn[:, 1:2] @ turn[:, 1:2].T
+    torch.testing.assert_close(posterior.covariances[0], want, rtol=0, atol=1e-6)
+    x = torch.randn(4, 3, dtype=F64)
+    for t in (0.0, 0.5):
+        args = (at(t), Linear(), torch.cat([seen, seen]), torch.tensor([0.5, 0.5], dtype=F64), 1e-2)
+        assert bool(torch.isfinite(world.log_prob_observation(x, *args)).all())
+
+
+@every_schedule
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_goes_in_and_comes_out(schedule, dtype):
+    world, x = tilted(), torch.randn(8, 2, dtype=F64)
+    for t in (0.0, 0.5, 1.0):
+        got, want = (world.denoise(x.to(dtype).to(kind), at(t), schedule) for kind in (dtype, F64))
+        assert got.dtype == dtype
+        torch.testing.assert_close(got.double(), want, rtol=0, atol=8 * torch.finfo(dtype).eps)
 
 
 # ---------------------------------------------------------------- observations y = A·x0 + noise·n

@@ -55,17 +55,17 @@ for _ in steps:
 
 def run(processes: int, batch: int, folder: Path, kind: str = "fit") -> subprocess.CompletedProcess:
     program = folder.parent / "program.py"
-    program.write_text(PROGRAM)
+    program.write_text(PROGRAM, encoding="utf-8")
     launch = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"] if processes > 1 else []
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
     return subprocess.run(
         [sys.executable, *launch, str(program), str(batch), str(folder), kind],
-        env=environment, capture_output=True, text=True, timeout=240,
+        env=environment, capture_output=True, encoding="utf-8", timeout=240,
     )  # fmt: skip
 
 
 def losses(folder: Path) -> torch.Tensor:
-    with (folder / "log.csv").open(newline="") as file:
+    with (folder / "log.csv").open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     assert [int(row["step"]) for row in rows] == list(range(1, 41))  # one process writes, each step once
     return torch.tensor([float(row["loss"]) for row in rows], dtype=torch.float64)

@@ -27,14 +27,18 @@ def budgets(root):
 
 def outcome(root, folder, notebooks: dict[str, tuple[str, str]]) -> str:
     """What pytest prints about {name: (first cell, code)}, under the repository's conftest.py."""
-    (folder / "conftest.py").write_text((root / "conftest.py").read_text() + SAME_PACE)
-    (folder / "pytest.ini").write_text(f"[pytest]\nmarkers = notebook\npythonpath = {root / 'tools'}\n")
+    (folder / "conftest.py").write_text(
+        (root / "conftest.py").read_text(encoding="utf-8") + SAME_PACE, encoding="utf-8"
+    )
+    (folder / "pytest.ini").write_text(
+        f"[pytest]\nmarkers = notebook\npythonpath = {root / 'tools'}\n", encoding="utf-8"
+    )
     kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
     for name, (first, code) in notebooks.items():
         notebook = new_notebook(cells=[new_markdown_cell(first), new_code_cell(code)], metadata=kernel)
         nbformat.write(notebook, folder / f"{name}.ipynb")
     line = [sys.executable, "-m", "pytest", "--notebooks", "-p", "no:cacheprovider", "."]
-    return subprocess.run(line, cwd=folder, capture_output=True, text=True, timeout=300).stdout
+    return subprocess.run(line, cwd=folder, capture_output=True, encoding="utf-8", timeout=300).stdout
 
 
 BUSY = "start = time.process_time(); any(time.process_time() > start + 4 for _ in iter(int, 1))"
@@ -66,14 +70,14 @@ def test_notebooks_that_break_a_rule_fail_and_say_which(root, tmp_path):
 def test_the_run_fails_when_a_chapter_is_too_dear_though_every_test_passes(root, tmp_path):
     """Two processes, so that the sum is made where the reports come together."""
     low = "pytest_budgets.BUDGETS['tests'] = 1.0\npytest_plugins = ['pytest_budgets']\n"
-    (tmp_path / "conftest.py").write_text(SAME_PACE + low)
-    (tmp_path / "pytest.ini").write_text(f"[pytest]\npythonpath = {root / 'tools'}\n")
+    (tmp_path / "conftest.py").write_text(SAME_PACE + low, encoding="utf-8")
+    (tmp_path / "pytest.ini").write_text(f"[pytest]\npythonpath = {root / 'tools'}\n", encoding="utf-8")
     folder = tmp_path / "tests" / "chapters"
     folder.mkdir(parents=True)
-    (folder / "test_07_made.py").write_text("def test_quick(): pass\n")
-    (folder / "test_08_made.py").write_text(f"import time\ndef test_slow(): {BUSY}\n")
+    (folder / "test_07_made.py").write_text("def test_quick(): pass\n", encoding="utf-8")
+    (folder / "test_08_made.py").write_text(f"import time\ndef test_slow(): {BUSY}\n", encoding="utf-8")
     line = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-n", "2", "--dist", "loadscope", "tests"]
-    ran = subprocess.run(line, cwd=tmp_path, capture_output=True, text=True, timeout=300)
+    ran = subprocess.run(line, cwd=tmp_path, capture_output=True, encoding="utf-8", timeout=300)
     assert "2 passed" in ran.stdout
     assert "FAILED chapter 08: its tests took" in ran.stdout
     assert "FAILED chapter 07" not in ran.stdout

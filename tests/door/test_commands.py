@@ -9,11 +9,13 @@ from pathlib import Path
 
 import pytest
 
-TARGETS = ("setup", "lab", "test", "fast", "stress", "check", "notebooks", "bench", "system", "clean")
+TARGETS = ("setup", "lab", "test", "fast", "stress", "check", "notebooks", "site", "bench", "system", "clean")
 
 
 def run(*command: str, cwd: Path, **env: str) -> subprocess.CompletedProcess:
-    return subprocess.run(command, cwd=cwd, env={**os.environ, **env}, capture_output=True, text=True, timeout=300)
+    return subprocess.run(
+        command, cwd=cwd, env={**os.environ, **env}, capture_output=True, encoding="utf-8", timeout=300
+    )
 
 
 @pytest.fixture
@@ -50,6 +52,23 @@ def test_lab_and_test_reinstall_only_when_their_files_change(clone):
     assert "tools/setup.sh .venv dev" in run("make", "-n", "test", cwd=clone).stdout
 
 
+@pytest.mark.parametrize("options", ["", "--no-cache-dir --extra-index-url https://example.invalid/cpu"])
+def test_pip_gets_the_options_that_make_was_given(clone, options):
+    """A pip that only notes its arguments: the stamp appears, so setup.sh has come to its end."""
+    python = clone / ".venv" / "bin" / "python"
+    python.parent.mkdir(parents=True)
+    python.write_text('#!/bin/sh\n[ "$3" != install ] || printf "%s\\n" "$@" > asked\n', encoding="utf-8")
+    python.chmod(0o755)
+    made = run("make", ".venv/.installed-lab", f"PIP_OPTIONS={options}", cwd=clone)
+    assert made.returncode == 0, made.stderr
+    asked = (clone / "asked").read_text(encoding="utf-8").splitlines()
+    constrained = ["--constraint", "constraints.txt", "--editable", ".[lab]"]
+    assert asked == ["-m", "pip", "install", "--quiet", *options.split(), *constrained]
+    assert (clone / ".venv" / ".installed-lab").exists()
+    bench = run("make", "-n", "bench", f"PIP_OPTIONS={options}", cwd=clone).stdout
+    assert f'pip install --quiet {options} --constraint constraints.txt --editable ".[bench]"' in bench
+
+
 def test_make_test_runs_everything(clone):
     plan = run("make", "-n", "test", cwd=clone).stdout
     for part in (
@@ -83,7 +102,7 @@ def test_setup_passes_over_a_python_that_does_not_run(clone):
     """Version managers leave such names on the PATH."""
     broken = clone / "bin" / "python3.14"
     broken.parent.mkdir()
-    broken.write_text("#!/bin/sh\necho 'python3.14: not installed' >&2\nexit 127\n")
+    broken.write_text("#!/bin/sh\necho 'python3.14: not installed' >&2\nexit 127\n", encoding="utf-8")
     broken.chmod(0o755)
     # pip cannot install anything here, so this stops right after the environment is made.
     tried = run(
@@ -126,7 +145,7 @@ def test_the_system_step_lays_out_fashion_mnist_as_torchvision_does(root, tmp_pa
 def test_ci_runs_make_test_and_nothing_may_be_missing_there(root):
     script = root / ".ci" / "run"
     assert os.access(script, os.X_OK)
-    text = script.read_text()
+    text = script.read_text(encoding="utf-8")
     assert "exec make test" in text
     assert "set -euo pipefail" in text
     assert 'CI="${CI:-true}"' in text

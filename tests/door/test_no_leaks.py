@@ -25,7 +25,7 @@ def test_the_patterns_find_what_they_are_for():
 
 
 def test_no_tracked_file_names_this_machine(root):
-    listed = subprocess.run(["git", "ls-files", "-z"], cwd=root, capture_output=True, text=True)
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=root, capture_output=True, encoding="utf-8")
     if listed.returncode:  # a copy without git history, such as a downloaded archive
         files = [p for p in root.rglob("*") if p.is_file() and not set(p.parts) & {".venv", "data", "runs"}]
     else:

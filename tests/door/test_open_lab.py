@@ -66,7 +66,7 @@ def test_the_start_page_is_served_at_the_printed_address(root, tmp_path):
     places = {f"JUPYTER_{name}_DIR": str(tmp_path / name) for name in ("CONFIG", "DATA", "RUNTIME")}
     done = subprocess.run(
         [sys.executable, "tools/knock.py", sys.executable, "tools/open_lab.py"],
-        cwd=root, env={**os.environ, **places}, capture_output=True, text=True, timeout=180,
+        cwd=root, env={**os.environ, **places}, capture_output=True, encoding="utf-8", timeout=180,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert "00_start.ipynb" in done.stdout

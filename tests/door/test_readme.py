@@ -11,7 +11,7 @@ CHAPTERS = 23
 
 @pytest.fixture(scope="module")
 def readme(root: Path) -> str:
-    return (root / "README.md").read_text()
+    return (root / "README.md").read_text(encoding="utf-8")
 
 
 def rows(text: str) -> dict[str, str]:
@@ -20,7 +20,7 @@ def rows(text: str) -> dict[str, str]:
 
 
 def test_make_targets_exist(root, readme):
-    makefile = (root / "Makefile").read_text()
+    makefile = (root / "Makefile").read_text(encoding="utf-8")
     named = set(re.findall(r"\bmake ([a-z]+)\b", readme))
     assert {"lab", "test", "fast"} <= named
     for target in named:
@@ -32,7 +32,7 @@ def test_minidiff_commands_exist(readme):
 
     named = set(re.findall(r"`minidiff ([a-z]+)", readme))
     assert {"build", "train", "sample"} <= named
-    known = re.findall(r"^def run_([a-z]+)\(", Path(cli.__file__).read_text(), re.MULTILINE)
+    known = re.findall(r"^def run_([a-z]+)\(", Path(cli.__file__).read_text(encoding="utf-8"), re.MULTILINE)
     assert named <= set(known)
 
 
@@ -48,7 +48,7 @@ def test_powershell_lines_use_files_and_extras_that_exist(root, readme):
     for script in re.findall(r"tools\\(\w+\.py)", block):
         assert (root / "tools" / script).exists()
     for extra in re.findall(r"\.\[(\w+)\]", block):
-        assert f"\n{extra} = [" in (root / "pyproject.toml").read_text()
+        assert f"\n{extra} = [" in (root / "pyproject.toml").read_text(encoding="utf-8")
 
 
 def test_chapters_are_linked_or_planned_and_nothing_finished_is_called_planned(root, readme):
@@ -64,7 +64,7 @@ def test_chapters_are_linked_or_planned_and_nothing_finished_is_called_planned(r
 
 
 def test_the_start_page_has_the_same_chapters(root, readme):
-    page = rows((root / "notebooks" / "00_start.py").read_text())
+    page = rows((root / "notebooks" / "00_start.py").read_text(encoding="utf-8"))
     title = {n: row.strip("# ").split("|")[2].strip() for n, row in page.items()}
     assert title == {n: row.split("|")[2].strip() for n, row in rows(readme).items()}
     for number, row in page.items():
@@ -77,7 +77,7 @@ def test_every_notebook_states_a_budget_and_a_purpose(root):
     notebooks = sorted((root / "notebooks").glob("*.ipynb"))
     assert len(notebooks) >= 5
     for notebook in notebooks:
-        first = "".join(json.loads(notebook.read_text())["cells"][0]["source"])
+        first = "".join(json.loads(notebook.read_text(encoding="utf-8"))["cells"][0]["source"])
         found = re.search(r"Budget: (\d+) s on two CPU cores", first)
         assert found, f"{notebook.name}: no budget in its first cell"
         assert 10 <= int(found[1]) <= 90, notebook.name
@@ -85,6 +85,6 @@ def test_every_notebook_states_a_budget_and_a_purpose(root):
 
 def test_licence_and_citation_agree(root, readme):
     assert "Apache-2.0" in readme
-    assert (root / "LICENSE").read_text().lstrip().startswith("Apache License")
-    assert 'license = "Apache-2.0"' in (root / "pyproject.toml").read_text()
-    assert "license: Apache-2.0" in (root / "CITATION.cff").read_text()
+    assert (root / "LICENSE").read_text(encoding="utf-8").lstrip().startswith("Apache License")
+    assert 'license = "Apache-2.0"' in (root / "pyproject.toml").read_text(encoding="utf-8")
+    assert "license: Apache-2.0" in (root / "CITATION.cff").read_text(encoding="utf-8")

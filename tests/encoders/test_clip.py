@@ -205,6 +205,8 @@ def test_unusable_input_is_named(model):
         ImageTower(3, 8, 3, 16, 1, 2, 8)
     with pytest.raises(ValueError, match="mean: got"):
         ImageTower(3, 8, 4, 16, 1, 2, 8, mean=(0.5,))
+    with pytest.raises(ValueError, match=r"mean: got \(\), expected 3 numbers"):  # nothing is not "by default"
+        ImageTower(3, 8, 4, 16, 1, 2, 8, mean=())
     with pytest.raises(ValueError, match="heads: got"):
         TextTower(VOCAB, LENGTH, 16, 1, 3, 8)
     with pytest.raises(ValueError, match="text, image: got"):

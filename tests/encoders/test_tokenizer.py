@@ -130,14 +130,14 @@ def test_merges_survive_a_file(tmp_path):
 def test_unusable_files_are_named(tmp_path, content):
     path = tmp_path / "merges.json"
     if content is not None:
-        path.write_text(content)
+        path.write_text(content, encoding="utf-8")
     with pytest.raises(ValueError, match="path: got"):
         BytePairTokenizer.load(path)
 
 
 def test_saved_merges_are_plain_json(tmp_path):
     PAIRS.save(tmp_path / "merges.json")
-    assert json.loads((tmp_path / "merges.json").read_text())["length"] == 77
+    assert json.loads((tmp_path / "merges.json").read_text(encoding="utf-8"))["length"] == 77
 
 
 @pytest.mark.parametrize("tokenizer", [WORDS, PAIRS], ids=["words", "byte pairs"])

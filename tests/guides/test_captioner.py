@@ -89,9 +89,24 @@ def test_writing_takes_the_likeliest_word_and_stops_at_end(model):
 
 def test_bad_input_is_named(model):
     x, t = x_and_t()
+    for bad in ([[START, 7, END, PAD]] * 2, [[START, 4, 4, 9]] * 2, [[START, -1, END, PAD]] * 2):
+        with pytest.raises(ValueError, match=r"^tokens: got values from .+, expected ids 0 … 6 of a vocabulary of 7"):
+            model.log_prob(x, t, torch.tensor(bad))
+    for bad in (None, torch.zeros(2, dtype=torch.int64)):
+        with pytest.raises(ValueError, match=r"^tokens: got .+, expected int64 tokens \(B, length\)"):
+            model.log_prob(x, t, bad)
     with pytest.raises(ValueError, match=r"tokens: got .*L < 4"):
         model(x, t, torch.zeros(2, 4, dtype=torch.int64))
     with pytest.raises(ValueError, match="x_t: got"):
         model(x[:, :2], t, torch.zeros(2, 3, dtype=torch.int64))
-    with pytest.raises(ValueError, match="temperature: got -1"):
+    with pytest.raises(ValueError, match=r"temperature: got float -1\.0"):
         model.write(x, t, -1.0)
+
+
+def test_a_caption_without_words_costs_nothing(model):
+    """0/0 in one picture of a batch would make the loss of all of them NaN."""
+    x, t = x_and_t()
+    tokens = torch.tensor([[START, 4, END, PAD], [START, PAD, PAD, PAD]])
+    loss = model.loss(x, t.expand(2), torch.zeros_like(x), tokens)
+    assert float(loss[1]) == 0.0
+    assert float(loss[0]) > 0.0

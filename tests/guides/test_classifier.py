@@ -38,6 +38,22 @@ def test_loss_is_cross_entropy_on_the_noised_pictures(name):
 
 
 @pytest.mark.parametrize("name", CASES)
+def test_labels_outside_the_classes_are_named(name):
+    build, shape = CASES[name]
+    model, x, t = build(), torch.randn(3, *shape), torch.tensor(0.4)
+    for low, high in ((-1, 2), (0, 4)):
+        y = torch.tensor([low, high, 1])
+        for call in (lambda y=y: model.log_prob(x, t, y), lambda y=y: model.loss(x, torch.rand(3), x, y)):
+            with pytest.raises(ValueError, match=rf"^y: got values from {low} to {high}, expected labels 0 … 3 of 4"):
+                call()
+    for bad in (1, None, torch.tensor(1.0), torch.tensor([0, 1])):
+        with pytest.raises(ValueError, match=r"^y: got .+, expected labels .*, int64, a scalar or \(3,\)"):
+            model.log_prob(x, t, bad)
+    with pytest.raises(ValueError, match=r"^y: got int 1"):
+        model.loss(x, torch.rand(3), x, 1)
+
+
+@pytest.mark.parametrize("name", CASES)
 def test_the_time_is_seen(name):
     build, shape = CASES[name]
     model = build()

@@ -36,14 +36,16 @@ def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("clip")
     signs = [*byte_signs(), *(sign + WORD_END for sign in byte_signs())]
     pieces = [*signs, *(a + b for a, b in MERGES), START_TEXT, END_TEXT]
-    (folder / "vocab.json").write_text(json.dumps({piece: i for i, piece in enumerate(pieces)}))
-    (folder / "merges.txt").write_text("#version: 0.2\n" + "\n".join(f"{a} {b}" for a, b in MERGES) + "\n")
+    (folder / "vocab.json").write_text(json.dumps({piece: i for i, piece in enumerate(pieces)}), encoding="utf-8")
+    (folder / "merges.txt").write_text(
+        "#version: 0.2\n" + "\n".join(f"{a} {b}" for a, b in MERGES) + "\n", encoding="utf-8"
+    )
     return folder
 
 
 @pytest.fixture(scope="module")
 def theirs(folder):
-    vocab = json.loads((folder / "vocab.json").read_text())
+    vocab = json.loads((folder / "vocab.json").read_text(encoding="utf-8"))
     return transformers.CLIPTokenizer(vocab=vocab, merges=MERGES)
 
 
@@ -124,7 +126,7 @@ def test_the_folders_own_padding(folder, tmp_path, name, pad):
 def test_missing_and_cut_off_files_are_named(folder, tmp_path, name):
     for other in ("vocab.json", "merges.txt"):
         (tmp_path / other).write_bytes((folder / other).read_bytes())
-    (tmp_path / name).write_text('{"a": 1' if name == "vocab.json" else "#version: 0.2\na b c\n")
+    (tmp_path / name).write_text('{"a": 1' if name == "vocab.json" else "#version: 0.2\na b c\n", encoding="utf-8")
     with pytest.raises(ValueError, match="folder: got"):
         ClipTokenizer.from_folder(tmp_path)
     (tmp_path / name).unlink()

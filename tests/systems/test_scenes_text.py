@@ -26,7 +26,9 @@ def generate(model):
     return scenes_text.pictures_of(model, LENGTH)
 
 
-@pytest.mark.parametrize(("world", "length"), [(scenes_text.WORLD, LENGTH), (scenes_text.MANY, 18)])
+@pytest.mark.parametrize(
+    ("world", "length"), [(scenes_text.WORLD, LENGTH), (scenes_text.MANY, 18), (scenes_text.RINGS, 18)]
+)
 def test_every_caption_fits_and_has_no_unknown_word(world, length):
     words, texts = scenes_text.tokenizer(length), captions(world.prompts(3000, 0))
     assert int(words.lengths(texts).max()) <= length
@@ -38,6 +40,13 @@ def test_pictures_show_their_captions_and_not_the_next_ones(generate):
     found = shares(generate, scenes_text.WORLD, 0.0, n=80)
     assert min(right.share for right, _ in found.values()) >= 0.9, found
     assert found["relation"][1].share <= 0.1
+
+
+def test_small_ones_around_another_are_what_the_caption_says():
+    generate = scenes_text.pictures_of(scenes_text.SURROUNDING.load(), 18)
+    ((right, other),) = shares(generate, scenes_text.RINGS, 0.0, n=60).values()
+    assert right.share >= 0.85
+    assert other.share <= 0.1
 
 
 def test_the_loss_is_near_the_least_possible_and_the_caption_is_why(model):

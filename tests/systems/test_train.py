@@ -1,7 +1,11 @@
 """`minidiff train` and `minidiff sample` as a user types them, and the recipes behind."""
 
 import json
+import os
 import re
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -14,6 +18,8 @@ from minidiff.systems import catalogue
 from minidiff.systems.catalogue import shipped, table
 from minidiff.systems.shipped import Shipped
 from minidiff.training import draw_rows
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 class Line(nn.Module):
@@ -79,6 +85,28 @@ def test_no_steps_are_no_default(tmp_path):
     assert weights.record("line", tmp_path / "out")["command"] == "minidiff train line --steps 7"
 
 
+@pytest.mark.slow
+def test_of_the_processes_of_torchrun_one_measures_and_saves(tmp_path):
+    """Each says what `train` returned: one the facts, the other {}; the other's folder is never made."""
+    program = tmp_path / "program.py"
+    program.write_text(
+        "import importlib.util, os, sys\nfrom pathlib import Path\n"
+        f"spec = importlib.util.spec_from_file_location('test_train', {__file__!r})\n"
+        "module = importlib.util.module_from_spec(spec)\nspec.loader.exec_module(module)\n"
+        "rank, folder = os.environ['RANK'], Path(sys.argv[1])\n"
+        "facts = module.line().train(folder / 'run', folder / f'out{rank}', steps=20)\n"
+        "print('RANK', rank, sorted(facts) and facts['steps'])\n",
+        encoding="utf-8",
+    )
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", str(program)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "PYTHONPATH": str(ROOT)}
+    ran = subprocess.run([*launch, str(tmp_path)], env=environment, capture_output=True, encoding="utf-8", timeout=240)
+    assert ran.returncode == 0, ran.stderr
+    assert sorted(line for line in ran.stdout.splitlines() if "RANK" in line) == ["RANK 0 20", "RANK 1 []"]
+    assert weights.load_weights("line", tmp_path / "out0")
+    assert not (tmp_path / "out1").exists()
+
+
 def test_every_shipped_file_has_its_page_and_the_other_way_round():
     assert sorted(shipped()) == weights.shipped_names()
     assert len(table().splitlines()) == 1 + len(shipped())
@@ -122,7 +150,6 @@ def test_cli_lists_what_each_model_is_for_and_refuses_what_it_cannot_do(capsys):
     for arguments, message in (
         (["fashion-denoizer"], "fashion-denoiser"),
         (["clip-german", "--steps", "0"], "--steps: got 0, expected a positive integer"),
-        (["clip-german", "--threads", "0"], "--threads: got 0, expected a positive integer"),
     ):
         assert main(["train", *arguments]) == 2
         assert message in capsys.readouterr().err

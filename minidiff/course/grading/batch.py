@@ -48,13 +48,13 @@ def read_secret(out: Path, given: Path | None) -> bytes:
 
     `ValueError` if the file is missing or holds less than 16 bytes.
     """
-    path = given or out / "secret.txt"
+    path = out / "secret.txt" if given is None else given
     if given is None and not path.exists():
         out.mkdir(parents=True, exist_ok=True)
         path.touch(mode=0o600)
-        path.write_text(secrets.token_hex(32) + "\n")
+        path.write_text(secrets.token_hex(32) + "\n", encoding="utf-8")
     require(path.is_file(), "secret", path, "a file")
-    secret = path.read_bytes().strip()
+    secret = path.read_bytes().removeprefix(b"\xef\xbb\xbf").strip()  # an editor adds a byte-order mark, line ends
     require(len(secret) >= MIN_SECRET, "secret", f"{len(secret)} bytes in {path}", f"at least {MIN_SECRET}")
     return secret
 
@@ -254,8 +254,11 @@ def open_batch(submissions: Path, out: Path, root: Path, assignment: str | None,
     """Find the class and its assignment. `ValueError` if there is nothing to grade, or OUT is among the submissions."""
     inside = out.resolve().is_relative_to(submissions.resolve()) and submissions.is_dir()
     require(not inside, "OUT", out, "a folder outside SUBMISSIONS")
+    require(out.is_dir() or not out.exists(), "OUT", out, "a folder, or a new one's name")
+    clone = "a clone of the course, with its notebooks built in solutions/ and exercises/"
+    require(bool(notebooks.assignments(root)), "root", root, clone)
     found = collect.collect(submissions)
-    master = notebooks.load_master(root, assignment or guess_assignment(root, found))
+    master = notebooks.load_master(root, guess_assignment(root, found) if assignment is None else assignment)
     return Batch(root, out, master, rules, one_each(found, master))
 
 

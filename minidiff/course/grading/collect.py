@@ -4,20 +4,19 @@ No link is followed, nothing is extracted or written: only regular files are ope
 What one student handed in never stops the others: it becomes a `Submission` without data that says why.
 """
 
-import hashlib
 import os
 import re
 import stat
 import zipfile
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from unicodedata import category, normalize
 
+from minidiff.course.grading.names import from_system, readable, safe_keys
 from minidiff.course.grading.results import Student
 from minidiff.validate import require
 
@@ -33,8 +32,6 @@ _CANVAS = re.compile(rf"(.+?)(?:_LATE)?_{_ID}_{_ID}_(.+?)(?:-{_ID})?(\.[^.]*)?",
 _MOODLE = re.compile(rf"(.+?)_{_ID}_assignsubmission_.*", re.DOTALL)
 _GRADESCOPE = re.compile(rf"submission_{_ID}")
 _IGNORED = re.compile(r"\..*|__MACOSX", re.DOTALL)  # hidden files, Jupyter's checkpoints, what macOS adds to a zip
-_RESERVED = re.compile(r"(CON|PRN|AUX|NUL|COM[0-9]|LPT[0-9])(\..*)?", re.IGNORECASE)  # devices, on Windows
-_BIDI = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 _FLAGS = sum(getattr(os, f"O_{name}", 0) for name in ("RDONLY", "NOFOLLOW", "NONBLOCK", "NOCTTY", "CLOEXEC", "BINARY"))
 _JUNCTION = 0xA0000003  # Windows' second kind of link to a folder: the reparse tag of a mount point
 
@@ -186,7 +183,7 @@ def _walk(root: Path) -> Iterator[_Entry]:
         for child in children:
             if _IGNORED.fullmatch(child.name):
                 continue
-            entry = _entry(child, (*parts, child.name))
+            entry = _entry(child, (*parts, from_system(child.name)))
             if entry.folder:
                 waiting.append((child.path, entry.parts))
             if entry.read or entry.problem or not parts:
@@ -265,36 +262,3 @@ def _look_through(entries: list[_Entry]) -> list[_Entry]:
     inner = [replace(e, base=1) if e.parts[0] == top and len(e.parts) > 1 else e for e in entries]
     inner = [e for e in inner if e.base or e.parts != (top,) or not e.folder]
     return inner if any(_owner(e) for e in inner if e.base and not e.unsafe) else entries
-
-
-def safe_keys(labels: Collection[str]) -> dict[str, str]:
-    """A key for each label, safe as a file name on every system and unique without regard to case.
-
-    A label that is too long, or whose key another would have too, gets a hash of the whole label at its end.
-    """
-    digits: Counter[str] = Counter()
-    while True:
-        keys = {label: _key(label, digits[label]) for label in labels}
-        # What a file system may take for the same name: NTFS compares capitals, macOS also decomposed letters.
-        folded = {label: normalize("NFKC", normalize("NFKC", key).upper().casefold()) for label, key in keys.items()}
-        count = Counter(folded.values())
-        unfit = [label for label, key in keys.items() if len(key) > 60 or count[folded[label]] > 1]
-        if not unfit:
-            return keys
-        for label in unfit:  # again and again: a label may look like another's key. 48 digits always differ
-            digits[label] = min(digits[label] + 8, 48)
-
-
-def _key(label: str, digits: int) -> str:
-    """Letters, digits and "-_." only, with no dot at the ends (Windows drops the last) and no dash in front."""
-    letters = (c if c in "-_." or c.isalpha() or c.isdecimal() else "_" for c in normalize("NFC", label))
-    text = "".join(letters).lstrip(".-").rstrip(".") or "student"
-    text = f"_{text}" if _RESERVED.fullmatch(text) else text
-    digest = hashlib.sha256(label.encode("utf-8", "surrogatepass")).hexdigest()
-    return f"{text[: 59 - digits]}-{digest[:digits]}" if digits else text
-
-
-def readable(text: str, limit: int = 200) -> str:
-    """`text` for people: NFC, without control characters, bidi overrides, line breaks and half characters."""
-    kept = (c for c in normalize("NFC", text) if c not in _BIDI and category(c) not in ("Cc", "Cs", "Zl", "Zp"))
-    return "".join(kept).strip()[:limit]

@@ -23,8 +23,8 @@ def grade(args: argparse.Namespace) -> int:
 
     `ValueError` for bad input, before anything is written.
     """
-    require(args.timeout >= 1, "--timeout", args.timeout, "at least 1 second")
-    require(args.memory >= 0.25, "--memory", args.memory, "at least 0.25 GiB")
+    require(1 <= args.timeout <= 86_400, "--timeout", args.timeout, "1 to 86400 seconds")
+    require(0.25 <= args.memory <= 1024, "--memory", args.memory, "0.25 to 1024 GiB")
     require(args.jobs is None or args.jobs >= 1, "--jobs", args.jobs, "at least 1")
     for name in ("canvas", "moodle"):
         path = getattr(args, name)
@@ -40,7 +40,7 @@ def grade(args: argparse.Namespace) -> int:
     bar = tqdm(total=len(batch.submissions), unit="submission", disable=None)
     results: list[Result] = []
     try:
-        for result in batch.run(args.jobs or usable_cores(), args.fresh):
+        for result in batch.run(usable_cores() if args.jobs is None else args.jobs, args.fresh):
             results.append(result)
             bar.set_postfix_str(result.student.key[:20], refresh=False)
             bar.update()

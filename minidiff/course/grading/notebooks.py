@@ -56,8 +56,16 @@ def _cell(cell: dict[str, Any]) -> Cell:
     source = cell.get("source", "")
     if isinstance(source, list):
         source = "".join(line for line in source if isinstance(line, str))
+    # Windows, and old Macs, end lines in other ways. Python reads them all as "\n", and so must whoever compares.
+    source = re.sub(r"\r\n?", "\n", source) if isinstance(source, str) else ""
     kind = str(cell.get("cell_type"))[:20]
-    return Cell(kind, source if isinstance(source, str) else "", grade_id if isinstance(grade_id, str) else "", graded)
+    return Cell(kind, source, grade_id if isinstance(grade_id, str) else "", graded)
+
+
+def _alike(a: str, b: str) -> bool:
+    """Are two sources the same but for spaces at the ends of lines and blank lines around, as editors change them?"""
+    one, other = ("\n".join(line.rstrip() for line in text.split("\n")).strip() for text in (a, b))
+    return one == other
 
 
 @dataclass(frozen=True)
@@ -149,7 +157,7 @@ def answer(cells: list[Cell], stub: Cell) -> Answer:
     if len(first.source) > MAX_SOURCE:
         text = f"Your answer has {len(first.source)} characters, more than the {MAX_SOURCE} that are read."
         return Answer(first.source[:1000], "tampered", text)
-    if first.source.strip() in ("", stub.source.strip()):
+    if not first.source.strip() or _alike(first.source, stub.source):
         return Answer(first.source, "untouched", NOT_WRITTEN if stub.kind == "code" else "Not written yet.")
     return Answer(first.source, notes=tuple(_altered(first, stub)))
 
@@ -174,7 +182,7 @@ def edited_checks(cells: list[Cell], master: Master) -> list[str]:
         found = [cell for cell in cells if cell.grade_id == stub.grade_id]
         if not found:
             notes.append(f"the check cell {stub.grade_id} was deleted (no effect)")
-        elif any(cell.source.strip() != stub.source.strip() for cell in found):
+        elif not all(_alike(cell.source, stub.source) for cell in found):
             notes.append(f"the check cell {stub.grade_id} was edited (no effect)")
         for cell in found[:1]:
             notes += _altered(cell, stub)

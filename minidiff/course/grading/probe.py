@@ -42,7 +42,7 @@ def environment(facts):
     return ", ".join(odd) or ("the environment of process 1" if facts["canary"].encode() in first else "")
 
 def rights(facts):
-    status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+    status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text("utf-8", "replace").splitlines())
     root = "user 0" if 0 in (os.getuid(), os.geteuid()) else ""
     return root or ("capabilities" if int(status["CapEff"], 16) or int(status["CapPrm"], 16) else "")
 
@@ -53,7 +53,7 @@ def writing(facts):
     got = []
     for folder in facts["folders"]:
         try:
-            (Path(folder) / "written-by-a-student").write_text("x")
+            (Path(folder) / "written-by-a-student").write_text("x", "utf-8")
             got.append(folder)
         except OSError:
             pass

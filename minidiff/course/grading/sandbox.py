@@ -194,7 +194,8 @@ def find_bwrap() -> str:
             bwrap, Limits(), ["-I", "-S", "-c", _READABLE.format([f"{_INSIDE}/__init__.py", torch.__file__])]
         )
         try:
-            ran = subprocess.run(argv, capture_output=True, text=True, timeout=60, env={}, stdin=subprocess.DEVNULL)
+            pipes = {"capture_output": True, "stdin": subprocess.DEVNULL, "encoding": "utf-8", "errors": "replace"}
+            ran = subprocess.run(argv, timeout=60, env={}, **pipes)
         except (OSError, subprocess.TimeoutExpired) as error:
             complaints.append(f"{bwrap}: {error}")
             continue
@@ -363,7 +364,8 @@ def _entries(processes: list[psutil.Process], size: int) -> int:
 
 
 def _kilobytes(path: Path, *names: str) -> int:
-    fields = dict(line.split(":", 1) for line in path.read_text().splitlines() if ":" in line)
+    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    fields = dict(line.split(":", 1) for line in lines if ":" in line)
     return 1024 * sum(int(fields.get(name, "0 kB").split()[0]) for name in names)
 
 

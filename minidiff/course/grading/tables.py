@@ -34,7 +34,7 @@ def read_table(path: Path) -> tuple[str, str]:
         text = path.read_bytes().decode("utf-8")
     except UnicodeDecodeError as error:
         raise ValueError(f'{path}: not UTF-8 ({error}); in Excel, save it as "CSV UTF-8"') from error
-    header = re.sub('"[^"]*"', "", text).split("\n", 1)[0]  # the title of an assignment may have commas
+    header = re.split(r"[\r\n]", re.sub('"[^"]*"', "", text), maxsplit=1)[0]  # an assignment's title may have commas
     return text, max(",;\t", key=header.count)  # on a tie the comma, which comes first
 
 

@@ -176,7 +176,7 @@ def set_limits(limits: dict[str, int]) -> None:
         return
     here = 0
     with contextlib.suppress(OSError):  # only Linux tells; elsewhere the limit is the whole address space
-        here = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+        here = int(Path("/proc/self/statm").read_text(encoding="utf-8").split()[0]) * resource.getpagesize()
     caps = {
         "RLIMIT_AS": here + limits["memory"],
         "RLIMIT_CPU": limits["seconds"],
@@ -229,7 +229,8 @@ def claim_stdio() -> tuple[Any, BinaryIO]:
     nowhere = os.open(os.devnull, os.O_RDWR)
     for fd in (0, 1, 2):
         os.dup2(nowhere, fd)
-    sys.stdin, sys.stdout, sys.stderr = (os.fdopen(fd, mode) for fd, mode in ((0, "r"), (1, "w"), (2, "w")))
+    ends = ((0, "r"), (1, "w"), (2, "w"))
+    sys.stdin, sys.stdout, sys.stderr = (os.fdopen(fd, mode, encoding="utf-8", errors="replace") for fd, mode in ends)
     return reader, writer
 
 

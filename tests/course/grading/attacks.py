@@ -808,12 +808,12 @@ def answer(log_prior, log_likelihood, log_posterior, x):
 _add(
     "lent: calls within calls",
     """
-def answer(x0_hat, gradient, alpha, sigma, w):
-    def again(x): return checked_langevin(again, x, 0.1, gradient[None])
-    return again(x0_hat)
+def answer(log_prior, log_likelihood, log_posterior, x):
+    def again(v): return checked_langevin(again, v, 0.1, x[None])
+    return again(x)
 """,
     TAMPERED | ERROR,
-    "01-guided-guess",
+    "01-bayes-gap",
 )
 
 # --- reading what is not for it ---------------------------------------------------------------------------------------
@@ -1092,35 +1092,35 @@ def answer(prior_score, likelihood_score, w):
     exercise="01-posterior-score",
 )
 _LIBRARY = """
-def {name}(x0_hat, gradient, alpha, sigma, w):
+def {name}(x_t, x0, labels, alpha, sigma):
     {get}
-    levels = expand_like(alpha, x0_hat), expand_like(sigma, x0_hat)
-    guess = classifier(lambda x, t: x0_hat, lambda x, t: (x * gradient).flatten(1).sum(1), lambda t: levels, w)
-    return guess(x0_hat, sigma)
+    import torch as th
+    level = lambda t: (th.full_like(t, alpha), th.full_like(t, sigma))
+    return isotropic(x0, 0.0, labels).posterior_label(x_t, th.zeros((), dtype=x_t.dtype), level)
 """
-_IMPORT = "from minidiff.guidance import classifier"
+_IMPORT = "from minidiff.data.mixtures import isotropic"
 _add(
     "switch: the library's answer when graded",
     "import os\n"
     + _LIBRARY.format(name="library", get=_IMPORT)
     + "answer = library if os.getcwd() == '/tmp' else print",
     FLAGGED,
-    "01-guided-guess",
+    "01-noisy-classifier",
 )
 _add(
     "switch: the library's answer behind a magic",  # which Python cannot parse
     "%matplotlib agg\n" + _LIBRARY.format(name="answer", get=_IMPORT).strip(),
     FLAGGED,
-    "01-guided-guess",
+    "01-noisy-classifier",
     alone=True,
 )
 _add(
     "switch: the library's answer by another import",
     _LIBRARY.format(
-        name="answer", get="import importlib; classifier = importlib.import_module('minidiff.guidance').classifier"
+        name="answer", get="import importlib; isotropic = importlib.import_module('minidiff.data.mixtures').isotropic"
     ),
     FLAGGED,
-    "01-guided-guess",
+    "01-noisy-classifier",
 )
 _add(
     "switch: poisons the name torch",
@@ -1149,7 +1149,7 @@ def _cell(document: Document, id: str) -> dict:
 
 
 FORGERIES: dict[str, Forgery] = {}
-_FIRST, _SECOND, _LAST = "01-posterior-score", "01-mixture-score", "01-bayes-gap"
+_FIRST, _SECOND, _LAST = "01-posterior-score", "01-noisy-classifier", "01-bayes-gap"
 
 
 def _forge(expected: dict[str, frozenset[State]] | None = None, every: frozenset[State] | None = None):
@@ -1237,9 +1237,9 @@ def helper_in_another_cell(document):
     return document
 
 
-@_forge({"01-guided-guess": FLAGGED, _FIRST: WRONG})
+@_forge({"01-noisy-classifier": FLAGGED, _FIRST: WRONG})
 def library_answer_in_another_answer(document):
-    _cell(document, "01-guided-guess")["source"] = "guided_guess = helper"
+    _cell(document, "01-noisy-classifier")["source"] = "noisy_classifier = helper"
     _cell(document, _FIRST)["source"] = _LIBRARY.format(name="helper", get=_IMPORT) + "\nposterior_score = print"
     return document
 

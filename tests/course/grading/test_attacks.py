@@ -104,7 +104,7 @@ class Graded:
 
 
 def arranged(names: list[str]) -> tuple[dict[str, dict[str, str]], dict[str, tuple[str, str]]]:
-    """These attacks, up to five to a notebook: {student: {exercise: attack}}, and {attack: (student, exercise)}."""
+    """These attacks, and one honest answer beside: {student: {exercise: attack}}, {attack: (student, exercise)}."""
     books: dict[str, dict[str, str]] = {}
     where = {}
     # The ones that have a place come first, those that may bring the grader down last.
@@ -114,7 +114,9 @@ def arranged(names: list[str]) -> tuple[dict[str, dict[str, str]], dict[str, tup
         for student in [*books, f"cheat-{len(books):03}"]:
             taken = books.get(student, {})
             free = [id for id in EXERCISES if id not in taken and attack.exercise in ("", id)]
-            if not taken or (free and len(taken) < 5 and not attack.alone and not ATTACKS[min(taken.values())].alone):
+            if not taken or (
+                free and len(taken) < len(EXERCISES) - 1 and not attack.alone and not ATTACKS[min(taken.values())].alone
+            ):
                 # Honest answers are as often behind the attacks as before them.
                 id = free[0] if len(books) % 2 else free[-1]
                 books.setdefault(student, {})[id] = name
@@ -162,7 +164,7 @@ def build_class(places: Places, books: dict[str, dict[str, str]], forgeries: lis
         (folder / name).mkdir()
         (folder / name / f"{CHAPTER}.ipynb").write_bytes(as_bytes(solved()))
     for module in ("torch", "minidiff", "numpy", "conftest", "sitecustomize"):
-        (folder / "shadow" / f"{module}.py").write_text("raise SystemExit('shadowed')")
+        (folder / "shadow" / f"{module}.py").write_text("raise SystemExit('shadowed')", encoding="utf-8")
     (folder / "table.ipynb").write_bytes(as_bytes(solved({"01-posterior-score": memorised()})))
     (folder / "link.ipynb").symlink_to(folder / "honest-1.ipynb")
     (folder / "folder-link").symlink_to("/etc", target_is_directory=True)
@@ -189,8 +191,8 @@ def graded(request, tmp_path_factory) -> Graded:
     canaries = {name: f"CANARY-{name}-{secrets.token_hex(12)}" for name in ("secret", "student", "sentinel", "process")}
     places = Places(folder, canaries)
     places.out.mkdir()
-    (places.out / "secret.txt").write_text(canaries["secret"])
-    places.sentinel.write_text(canaries["sentinel"])
+    (places.out / "secret.txt").write_text(canaries["secret"], encoding="utf-8")
+    places.sentinel.write_text(canaries["sentinel"], encoding="utf-8")
     attacks = asked_about(request.session, test_no_attack_earns_a_mark)
     forgeries = asked_about(request.session, test_altered_notebooks_earn_what_the_answers_deserve)
     seen = Graded(places, *arranged([*dict.fromkeys([*attacks, SEEDS])]))
@@ -430,8 +432,11 @@ def test_altered_notebooks_earn_what_the_answers_deserve(graded, name):
 def test_honest_students_have_all_marks(graded, student, run):
     assert student in graded.results, sorted(graded.results)
     result = graded.results[student]
-    assert [(item.state, item.message) for item in result.items if item.state is not State.PASS] == []
-    assert result.score == result.max_score == FULL
+    marked = [item for item in result.items if item.id in EXERCISES]
+    assert [(item.id, item.state, item.message) for item in marked if item.state is not State.PASS] == []
+    by_hand = {item.state for item in result.items if item.id not in EXERCISES}
+    assert by_hand == {State.MISSING}, "the experiment's text is as it was handed out"
+    assert result.score == sum(item.max_points for item in marked) == FULL
 
 
 def test_memorised_inputs_are_not_enough(graded):
@@ -449,7 +454,7 @@ def test_the_table_would_pass_the_public_check():
 @pytest.mark.parametrize("student", ["link", "fifo", "folder-link"])
 def test_links_and_pipes_are_not_read(graded, student):
     items = graded.results[student].items
-    assert {item.state for item in items} == {State.ERROR}
+    assert {item.state for item in items if item.id in EXERCISES} == {State.ERROR}
     assert sum(item.points for item in items) == 0.0
 
 
@@ -483,7 +488,7 @@ def test_no_canary_is_in_the_results(graded, run):
     shadow = Path("/etc/shadow")
     texts = [*graded.places.canaries.values()]
     if os.access(shadow, os.R_OK):
-        texts.append(shadow.read_text().splitlines()[0])
+        texts.append(shadow.read_text(encoding="utf-8").splitlines()[0])
     written = [p for p in graded.places.out.rglob("*") if p.is_file() and p.name != "secret.txt"]
     assert len(written) > 3 * len(graded.books)
     found = [(path.name, text) for path in written for text in texts if text.encode() in path.read_bytes()]
@@ -792,7 +797,7 @@ def test_a_naive_grader_is_fooled(name, how):
         [sys.executable, "-c", _NAIVE],
         input=json.dumps([ATTACKS[name].source, how]),
         capture_output=True,
-        text=True,
+        encoding="utf-8",
         timeout=60,
     )
     assert ran.stdout == "forged\n", ran.stderr[-500:]
@@ -825,16 +830,16 @@ def test_as_another_user(tmp_path):
     argv += [sandbox._DROP, sys.executable, "-m", "minidiff.cli", "grade", "/scratch/class", "-o", "/scratch/out"]
     argv += ["--root", str(ROOT), "--assignment", CHAPTER, "--timeout", "5", "--memory", "1", "--jobs", "2"]
     env = {"PATH": "/usr/bin:/bin", "HOME": "/scratch", "TMPDIR": "/scratch", "LANG": "C.UTF-8", "OMP_NUM_THREADS": "1"}
-    ran = subprocess.run(argv, env=env, capture_output=True, text=True, timeout=150)
+    ran = subprocess.run(argv, env=env, capture_output=True, encoding="utf-8", timeout=150)
     assert ran.returncode == 0, ran.stdout[-2000:] + ran.stderr[-2000:]
     assert "sandbox: bubblewrap" in ran.stdout
-    results = {p.stem: json.loads(p.read_text()) for p in (home / "out" / "results").glob("*.json")}
+    results = {p.stem: json.loads(p.read_text(encoding="utf-8")) for p in (home / "out" / "results").glob("*.json")}
     states = {name: {i["id"]: i["state"] for i in result["items"]} for name, result in results.items()}
     assert {result["sandbox"] for result in results.values()} == {"bubblewrap"}
-    assert set(states["honest"].values()) == {"pass"}
+    assert set(states["honest"].values()) == {"pass", "missing"}, "missing: the experiment's text"
     assert states["fork"].pop("01-langevin") in DEAD
     assert states["memory"].pop("01-langevin") in {"crash", "error"}
     assert states["files"].pop("01-langevin") == "crash"
     assert any("made more files than" in item["message"] for item in results["files"]["items"])
-    assert {state for taken in states.values() for state in taken.values()} == {"pass"}
+    assert {state for taken in states.values() for state in taken.values()} == {"pass", "missing"}
     assert (home / "out" / "results" / "honest.json").stat().st_uid == 65534

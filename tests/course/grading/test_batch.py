@@ -62,7 +62,7 @@ def table(path):
 
 
 def grade(*arguments):
-    return main(["grade", *map(str, arguments), "--root", str(ROOT)])
+    return main(["grade", "--root", str(ROOT), *map(str, arguments)])
 
 
 def test_a_class_is_marked_and_a_second_run_or_another_number_of_jobs_changes_no_byte(tmp_path, capsys, monkeypatch):
@@ -73,20 +73,20 @@ def test_a_class_is_marked_and_a_second_run_or_another_number_of_jobs_changes_no
     assert "4/4" in screen.getvalue()
     said = capsys.readouterr().out
     assert "01_bayes_rule: 4 submissions, sandbox: bubblewrap" in said
-    assert "mean 0.50 of 16 points; 16 missing, 6 error, 1 pass, 1 fail" in said
+    assert "mean 0.50 of 20 points; 17 missing, 5 error, 1 pass, 1 fail" in said
     assert "no answer from 1 of 4, see the notes in class.html: cleo\n" in said
     assert "for you in manual.csv" not in said
     rows = {row["student"]: row for row in table(out / "grades.csv")}
     assert {key: row["score"] for key, row in rows.items()} == {"ann": "2", "bob": "0", "cleo": "0", "dan": "0"}
     assert rows["bob"]["01-posterior-score state"] == "fail"
-    assert rows["cleo"]["states"] == "6 error"
+    assert "5 error" in rows["cleo"]["states"]
     assert "not JSON" in rows["cleo"]["notes"]
     names = {*contents(out)}
     students = {f"{place}/{key}.json" for key in rows for place in ("results", "feedback")}
     assert students <= names
     files = {"grades.csv", "manual.csv", "class.html", "moodle.csv", "secret.txt", "gradescope/ann/results.json"}
     assert files <= names
-    assert "You left out w" in (out / "feedback" / "bob.html").read_text()
+    assert "You left out w" in (out / "feedback" / "bob.html").read_text(encoding="utf-8")
     assert (out / "secret.txt").stat().st_mode & 0o077 == 0, "for the instructor's eyes"
 
     first = contents(out)
@@ -104,7 +104,7 @@ def test_a_killed_run_is_taken_up_where_it_stopped(tmp_path):
     files = {f"s{i}.ipynb": notebook(RIGHT if i % 2 else WRONG) for i in range(6)}
     submissions, out, whole = classroom(tmp_path / "in", files), tmp_path / "out", tmp_path / "whole"
     out.mkdir()
-    (out / "secret.txt").write_text("0123456789abcdef")
+    (out / "secret.txt").write_text("0123456789abcdef", encoding="utf-8")
     shutil.copytree(out, whole)
     argv = [sys.executable, "-m", "minidiff.cli", "grade", str(submissions), "-o", str(out), "--root", str(ROOT)]
     running = subprocess.Popen([*argv, "--jobs", "1"], start_new_session=True, stdout=subprocess.DEVNULL)
@@ -131,7 +131,9 @@ def test_ctrl_c_stops_at_once_and_says_how_to_go_on(tmp_path):
     )
     argv = [sys.executable, "-m", "minidiff.cli", "grade", str(submissions), "-o", str(out), "--root", str(ROOT)]
     pipe = subprocess.PIPE
-    running = subprocess.Popen([*argv, "--timeout", "600"], start_new_session=True, stdout=pipe, stderr=pipe, text=True)
+    running = subprocess.Popen(
+        [*argv, "--timeout", "600"], start_new_session=True, stdout=pipe, stderr=pipe, encoding="utf-8"
+    )
     deadline = time.monotonic() + 120
     while not list((out / "results").glob("*.json")) and time.monotonic() < deadline:
         time.sleep(0.05)
@@ -169,6 +171,20 @@ def test_the_summary_names_who_brought_nothing_and_what_waits(waiting, empty, te
     assert (rest.startswith(text), bool(rest)) == (True, bool(text))
 
 
+def test_a_name_that_the_console_cannot_show_costs_nobody_the_summary(tmp_path, monkeypatch):
+    screen = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(screen, encoding="ascii", write_through=True))
+    submissions, out = (
+        classroom(tmp_path / "in", {"Zoë 李.ipynb": b"junk", "ann.ipynb": notebook()}),
+        tmp_path / "out",
+    )
+    assert grade(submissions, "-o", out, "-j", "1") == 0
+    said = screen.getvalue().decode("ascii")
+    assert "no answer from 1 of 2, see the notes in class.html: Zo\\xeb_\\u674e\n" in said
+    assert f"wrote {out}/grades.csv, class.html, manual.csv and feedback/ for 2 students\n" in said
+    assert [row["name"] for row in table(out / "grades.csv")] == ["Zoë 李", "ann"]
+
+
 def test_a_zip_from_canvas_fills_the_gradebook(tmp_path, capsys):
     path, out, book = tmp_path / "submissions.zip", tmp_path / "out", tmp_path / "book.csv"
     with zipfile.ZipFile(path, "w") as archive:
@@ -176,12 +192,13 @@ def test_a_zip_from_canvas_fills_the_gradebook(tmp_path, capsys):
         archive.writestr("roejohn_LATE_102_9002_01_bayes_rule-1.ipynb", notebook(WRONG))
         archive.writestr("../../evil_103_9003_x.ipynb", notebook(RIGHT))
     book.write_text(
-        "Student,ID,SIS Login ID,Section,Exercises 01 Bayes rule (777)\n    Points Possible,,,,16\n"
-        '"Doe, Jane",101,jdoe,A,\n"Roe, John",102,jroe,A,\n"Poe, Ed",104,epoe,A,3\n'
+        "Student,ID,SIS Login ID,Section,Exercises 01 Bayes rule (777)\n    Points Possible,,,,20\n"
+        '"Doe, Jane",101,jdoe,A,\n"Roe, John",102,jroe,A,\n"Poe, Ed",104,epoe,A,3\n',
+        encoding="utf-8",
     )
     assert grade(path, "-o", out, "--canvas", book) == 0
     filled = {row["ID"]: row["Exercises 01 Bayes rule (777)"] for row in table(out / "canvas.csv")}
-    assert filled == {"": "16", "101": "2", "102": "0", "104": "3"}
+    assert filled == {"": "20", "101": "2", "102": "0", "104": "3"}
     assert "Poe, Ed" in capsys.readouterr().out
     assert sorted(p.name for p in tmp_path.iterdir()) == ["book.csv", "out", "submissions.zip"]
 
@@ -218,9 +235,9 @@ def test_marks_by_hand_are_kept_on_every_later_run(tmp_path):
     for _ in range(2):
         assert run() == 0
         rows = {row["student"]: row for row in table(out / "grades.csv")}
-        assert (rows["ann"]["score"], rows["ann"]["max"], rows["ann"]["pending"]) == ("5.5", "20", "0")
-        assert "Your instructor: Nice" in (out / "feedback" / "ann.html").read_text()
-        assert "Because logarithms do. &lt;b&gt;" in (out / "feedback" / "ann.html").read_text()
+        assert (rows["ann"]["score"], rows["ann"]["max"], rows["ann"]["pending"]) == ("5.5", "24", "0")
+        assert "Your instructor: Nice" in (out / "feedback" / "ann.html").read_text(encoding="utf-8")
+        assert "Because logarithms do. &lt;b&gt;" in (out / "feedback" / "ann.html").read_text(encoding="utf-8")
 
 
 def test_the_wrong_assignment_and_several_notebooks_of_one_student(tmp_path):
@@ -237,7 +254,7 @@ def test_the_wrong_assignment_and_several_notebooks_of_one_student(tmp_path):
     assert rows["bob"]["states"] == "6 missing"
     assert "not the notebook of 01_bayes_rule" in rows["bob"]["notes"]
     for key in ("ann", "bob", "cleo"):  # the student's file holds nothing of the instructor's
-        told = json.loads((out / "feedback" / f"{key}.json").read_text())
+        told = json.loads((out / "feedback" / f"{key}.json").read_text(encoding="utf-8"))
         assert told["notes"] == []
         assert told["sandbox"] == ""
         assert told["key"] == ""
@@ -248,9 +265,19 @@ BAD = {
     "out within": (["{in}", "-o", "{in}/marks"], "expected a folder outside SUBMISSIONS"),
     "assignment": (["{in}", "-o", "{out}", "-a", "99_x"], "assignment: got '99_x', expected one of ['01_bayes_rule'"),
     "secret": (["{in}", "-o", "{out}", "--secret", "{in}/none"], "secret: got"),
-    "timeout": (["{in}", "-o", "{out}", "--timeout", "0"], "--timeout: got 0, expected at least 1 second"),
-    "memory": (["{in}", "-o", "{out}", "--memory", "0"], "--memory: got 0.0, expected at least 0.25 GiB"),
+    "no assignment": (["{in}", "-o", "{out}", "-a", ""], "assignment: got '', expected one of ['01_bayes_rule'"),
+    "no clone": (["{in}", "-o", "{out}", "--root", "{in}"], "expected a clone of the course, with its notebooks built"),
+    "no root": (["{in}", "-o", "{out}", "--root", "{in}/none"], "/none, expected a clone of the course"),
+    "out is a file": (["{in}", "-o", "{in}/ann.ipynb"], "OUT: got"),
+    "timeout": (["{in}", "-o", "{out}", "--timeout", "0"], "--timeout: got 0, expected 1 to 86400 seconds"),
+    "timeout < 0": (["{in}", "-o", "{out}", "--timeout", "-1"], "--timeout: got -1, expected 1 to 86400 seconds"),
+    "long timeout": (["{in}", "-o", "{out}", "--timeout", "100000"], "--timeout: got 100000, expected 1 to"),
+    "memory": (["{in}", "-o", "{out}", "--memory", "0"], "--memory: got 0.0, expected 0.25 to 1024 GiB"),
+    "memory < 0": (["{in}", "-o", "{out}", "--memory", "-2"], "--memory: got -2.0, expected 0.25 to 1024 GiB"),
+    "memory inf": (["{in}", "-o", "{out}", "--memory", "inf"], "--memory: got inf, expected 0.25 to 1024 GiB"),
+    "memory nan": (["{in}", "-o", "{out}", "--memory", "nan"], "--memory: got nan, expected 0.25 to 1024 GiB"),
     "jobs": (["{in}", "-o", "{out}", "--jobs", "0"], "--jobs: got 0, expected at least 1"),
+    "jobs < 0": (["{in}", "-o", "{out}", "--jobs", "-3"], "--jobs: got -3, expected at least 1"),
     "canvas": (["{in}", "-o", "{out}", "--canvas", "{in}/none.csv"], "--canvas: got"),
 }
 
@@ -265,12 +292,14 @@ def test_bad_arguments_are_named_and_nothing_is_written(tmp_path, arguments, tex
 
 
 def test_a_short_secret_is_refused_and_a_given_one_is_not_copied(tmp_path):
-    (tmp_path / "short").write_text("abc\n")
+    (tmp_path / "short").write_text("abc\n", encoding="utf-8")
     with pytest.raises(ValueError, match=r"secret: got 3 bytes in .*, expected at least 16"):
         read_secret(tmp_path / "out", tmp_path / "short")
-    (tmp_path / "long").write_text("0123456789abcdef\n")
+    (tmp_path / "long").write_text("0123456789abcdef\n", encoding="utf-8")
     assert read_secret(tmp_path / "out", tmp_path / "long") == b"0123456789abcdef"
     assert not (tmp_path / "out").exists()
+    (tmp_path / "long").write_bytes(b"\xef\xbb\xbf0123456789abcdef\r\n")  # saved again, in an editor on Windows
+    assert read_secret(tmp_path / "out", tmp_path / "long") == b"0123456789abcdef"
     made = read_secret(tmp_path / "out", None)
     assert len(made) == 64
     assert read_secret(tmp_path / "out", None) == made, "made once"
@@ -290,7 +319,7 @@ def test_without_a_sandbox_nothing_runs_unless_asked_and_then_every_result_says_
     rows = {row["student"]: row for row in table(out / "grades.csv")}
     assert {row["sandbox"] for row in rows.values()} == {"none"}
     assert rows["ann"]["score"] == "2"
-    assert "run without a sandbox" in (out / "class.html").read_text()
+    assert "run without a sandbox" in (out / "class.html").read_text(encoding="utf-8")
 
 
 def test_the_unsandboxed_worker_has_its_limits_too():

@@ -17,7 +17,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from minidiff.course.grading import collect as module
-from minidiff.course.grading.collect import MAX_BYTES, Submission, collect, readable, safe_keys
+from minidiff.course.grading import names as names_module
+from minidiff.course.grading.collect import MAX_BYTES, Submission, collect
+from minidiff.course.grading.names import from_system, readable, safe_keys
 from minidiff.course.grading.results import Student
 
 posix = pytest.mark.skipif(os.name == "nt", reason="needs a POSIX file system")
@@ -404,6 +406,17 @@ def test_keys() -> None:
     }
     first = safe_keys(["a b", "a_b"])  # a label that looks like another's key
     assert len(set(safe_keys(["a b", "a_b", first["a b"], first["a_b"]]).values())) == 4
+
+
+def test_a_system_whose_file_names_are_ascii_gets_keys_that_it_can_write(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert safe_keys(["Zoë", "Zoé", "ann"]) == {"Zoë": "Zoë", "Zoé": "Zoé", "ann": "ann"}  # the control
+    monkeypatch.setattr(names_module.os, "fsencode", lambda name: name.encode("ascii", "surrogateescape"))
+    keys = safe_keys(["Zoë", "Zoé", "ann"])
+    assert keys["ann"] == "ann"
+    assert len(set(keys.values())) == 3
+    assert all(re.fullmatch(r"Zo_-[0-9a-f]{8}", keys[name]) for name in ("Zoë", "Zoé"))
+    assert from_system("Zo\udcc3\udcab") == "Zoë"
+    assert from_system("Zo\udceb") == "Zo\udceb", "bytes that are no UTF-8 stay what they are"
 
 
 tricky = st.lists(

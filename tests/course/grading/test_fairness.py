@@ -77,17 +77,20 @@ def test_secret_seeds_are_fair(exercise, n):
     assert taken == []
 
 
-def _keep_below(y, null, p, generator):
-    return torch.where(torch.rand(len(y), generator=generator) < 1 - p, y, null)
+def _keep_below(null, p):
+    return lambda y, generator: torch.where(torch.rand(len(y), generator=generator) < 1 - p, y, null)
 
 
-def _in_float64(y, null, p, generator):
-    return torch.where(torch.rand(len(y), generator=generator, dtype=torch.float64) < p, null, y)
+def _in_float64(null, p):
+    return lambda y, generator: torch.where(torch.rand(len(y), generator=generator, dtype=torch.float64) < p, null, y)
 
 
-def _by_choice(y, null, p, generator):
-    chosen = torch.multinomial(torch.tensor([1 - p, p]), len(y), replacement=True, generator=generator)
-    return torch.where(chosen.bool(), null, y)
+def _by_choice(null, p):
+    def drop(y, generator):
+        chosen = torch.multinomial(torch.tensor([1 - p, p]), len(y), replacement=True, generator=generator)
+        return torch.where(chosen.bool(), null, y)
+
+    return drop
 
 
 @pytest.mark.parametrize("n", [10, pytest.param(60, marks=pytest.mark.stress)])
@@ -105,7 +108,6 @@ SCORE = find("01-posterior-score")
 VARIANCE = find("05-cfg-variance")
 WALK = find("01-langevin")
 DROP = find("05-drop-labels")
-INTERVAL = find("05-guidance-interval")
 
 
 def noisy(prior_score, likelihood_score, w):
@@ -181,13 +183,12 @@ def as_generator(score, x, step, noise):
     return x
 
 
-def guided_module(model, y, null, w, low, high):
-    class Guided(torch.nn.Module):
-        def forward(self, x, t):
-            plain = model(x, t, y=y)
-            return plain + w * (plain - model(x, t, y=null)) if low <= t <= high else plain
+def dropping_module(null, p):
+    class Dropper(torch.nn.Module):
+        def forward(self, y, generator):
+            return torch.where(torch.rand(len(y), generator=generator) < p, null, y)
 
-    return Guided().eval()
+    return Dropper().eval()
 
 
 PASSING = {
@@ -201,7 +202,7 @@ PASSING = {
     "tensors for numbers": (VARIANCE, number_tensors),
     "a subclass of float for numbers": (VARIANCE, fractions_of_numbers),
     "a progress bar around callbacks": (WALK, as_generator),
-    "a module for a function": (INTERVAL, guided_module),
+    "a module for a function": (DROP, dropping_module),
 }
 
 
@@ -374,13 +375,15 @@ def test_a_function_with_the_wrong_arguments_is_told_how_it_is_called():
 
 
 def test_a_value_where_a_function_was_asked_for():
-    verdict = through_the_wire(INTERVAL, lambda model, y, null, w, low, high: torch.ones(2), INTERVAL.seeds)
+    verdict = through_the_wire(DROP, lambda null, p: torch.ones(2), DROP.seeds)
     assert verdict == Verdict("type", "Your function returned a float32 tensor of shape (2,); expected a function.")
-    assert verdict == judge(INTERVAL, try_out(INTERVAL, lambda *_: torch.ones(2)))
+    assert verdict == judge(DROP, try_out(DROP, lambda *_: torch.ones(2)))
 
 
 def test_labels_that_come_back_as_a_list_are_no_tensor():
-    answer = lambda y, null, p, generator: [null if float(torch.rand((), generator=generator)) < p else 0] * len(y)
+    answer = lambda null, p: (
+        lambda y, generator: [null if float(torch.rand((), generator=generator)) < p else 0] * len(y)
+    )
     here = judge(DROP, try_out(DROP, answer))
     assert here.kind == "type"
     assert "returned a list; expected" in here.message

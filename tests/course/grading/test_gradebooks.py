@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from minidiff.course.grading.gradebooks import fill_canvas, fill_moodle, write_grades, write_gradescope
 from minidiff.course.grading.manual import COLUMNS, Row, apply, read_marks, write_marks
 from minidiff.course.grading.results import Item, Result, State, Student
-from minidiff.course.grading.tables import safe_cell
+from minidiff.course.grading.tables import Table, read_table, safe_cell
 
 EVIL = "=cmd|' /C calc'!A0"
 OLD, NEW = "a" * 64, "b" * 64
@@ -193,7 +193,16 @@ def test_canvas_with_semicolons_and_two_name_columns(tmp_path):
     assert (
         fill_canvas(tmp_path / "in.csv", tmp_path / "out.csv", [result("j", "Jane Doe", item(points=1.5))], None) == []
     )
-    assert (tmp_path / "out.csv").read_text() == text.replace("0,5", "1.5")
+    assert (tmp_path / "out.csv").read_text(encoding="utf-8") == text.replace("0,5", "1.5")
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"], ids=["Unix", "Windows", "old Macs"])
+def test_the_delimiter_is_that_of_the_first_line_whatever_ends_it(tmp_path, end):
+    lines = ["LastName;FirstName;ID;01 Bayes (5)", "Doe;Jane;1;0", "a, " * 12 + ";f;2;0", ""]
+    text = end.join(lines)
+    (tmp_path / "in.csv").write_bytes(text.encode())
+    assert read_table(tmp_path / "in.csv") == (text, ";")
+    assert [row[2] for row in Table(tmp_path / "in.csv").rows] == ["ID", "1", "2"]
 
 
 # ---------------------------------------------------------------------------------------------- Moodle
@@ -224,7 +233,7 @@ def test_moodle(tmp_path):
         "Jane Doe (q): 2 rows of in.csv fit, so none was filled.",
         "Left as they were, rows that no result belongs to: 1 (Jane Doe).",
     ]
-    (tmp_path / "in.csv").write_text("ID,Bewertung\n")
+    (tmp_path / "in.csv").write_text("ID,Bewertung\n", encoding="utf-8")
     with pytest.raises(ValueError, match="no columns Identifier and Grade"):
         fill_moodle(tmp_path / "in.csv", tmp_path / "out.csv", results)
 
@@ -254,7 +263,7 @@ def test_gradescope(tmp_path):
         item("01-m", State.MANUAL, None),
     )
     write_gradescope(tmp_path, [result("jane", "Jane", *items, notes=("SECRET",))])
-    text = (tmp_path / "jane" / "results.json").read_text()
+    text = (tmp_path / "jane" / "results.json").read_text(encoding="utf-8")
     data = json.loads(text)
     assert "SECRET" not in text
     assert (data["score"], data["stdout_visibility"]) == (3.0, "hidden")
@@ -371,7 +380,7 @@ def test_a_file_that_excel_has_saved_is_read_and_can_be_opened_again(tmp_path):
 )
 def test_what_is_wrong_in_the_file_is_named(tmp_path, line, wrong):
     path = tmp_path / "manual.csv"
-    path.write_text(f"{HEADER}\n{line}\n")
+    path.write_text(f"{HEADER}\n{line}\n", encoding="utf-8")
     with pytest.raises(ValueError, match=wrong) as caught:
         read_marks(path)
     assert str(path) in str(caught.value)
@@ -380,10 +389,10 @@ def test_what_is_wrong_in_the_file_is_named(tmp_path, line, wrong):
 def test_missing_columns_and_marks_that_do_not_fit(tmp_path):
     path = tmp_path / "manual.csv"
     assert read_marks(path) == []
-    path.write_text("student,item,max,comment\n")
+    path.write_text("student,item,max,comment\n", encoding="utf-8")
     with pytest.raises(ValueError, match="line 1: missing columns points, digest"):
         read_marks(path)
-    path.write_text(f"{HEADER}\n\njane,01-bayes,,,2,1.5,,,\n")
+    path.write_text(f"{HEADER}\n\njane,01-bayes,,,2,1.5,,,\n", encoding="utf-8")
     with pytest.raises(ValueError, match=r"got 1\.5 for student 'jane', item '01-bayes', expected 0 to 1"):
         apply([result("jane", "Jane", item(most=1.0))], read_marks(path))
     rows = [Row("jane", "01-bayes", 0.0), Row("zed", "01-bayes", 1.0)]

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Generator, nn
 
-from minidiff.course.exercise import Exercise, Mistake, load_chapter
+from minidiff.course.exercise import Exercise, Mistake, load_chapter, load_experiments
 from minidiff.course.grading import notebooks
 from minidiff.course.grading.collect import Submission
 from minidiff.course.grading.mark import Marker, Rules, result_key
@@ -44,7 +44,7 @@ def mark(submission, chapter="01_bayes_rule", rules=RULES):
 
 
 def item(answer, exercise_id="01-posterior-score", rules=RULES, extra=()):
-    """One answer, marked; the other five are not there, so that they cost no time."""
+    """One answer, marked; the others are not there, so that they cost no time."""
     document = json.loads(handed_in(answers={exercise_id: answer}, extra=extra).data)
     others = {e.id for e in load_chapter("01_bayes_rule")} - {exercise_id}
     document["cells"] = [cell for cell in document["cells"] if cell["id"] not in others]
@@ -54,15 +54,24 @@ def item(answer, exercise_id="01-posterior-score", rules=RULES, extra=()):
     return found
 
 
+def by_machine(result):
+    """The items that no person marks."""
+    ids = {e.id for e in load_chapter(result.assignment)}
+    assert all(i.points is None or i.state is State.MISSING for i in result.items if i.id not in ids)
+    return [i for i in result.items if i.id in ids]
+
+
 @pytest.mark.parametrize("chapter", CHAPTERS)
 def test_the_shipped_solutions_get_full_marks_and_the_untouched_exercises_none(chapter):
     result = mark(handed_in(chapter), chapter)
-    assert [(i.state, i.notes) for i in result.items] == [(State.PASS, ())] * len(load_chapter(chapter))
-    assert result.score == result.max_score == sum(e.points for e in load_chapter(chapter))
+    assert [(i.state, i.notes) for i in by_machine(result)] == [(State.PASS, ())] * len(load_chapter(chapter))
+    assert result.score == sum(e.points for e in load_chapter(chapter))
+    assert result.max_score == result.score + sum(e.points for e in load_experiments(chapter))
+    assert result.pending == len(load_experiments(chapter))
     untouched = mark(Submission(ANN, "a", (ROOT / "exercises" / f"{chapter}.ipynb").read_bytes()), chapter)
     assert {i.state for i in untouched.items} == {State.MISSING}
     assert untouched.score == 0
-    assert all(i.message.startswith("Not written yet") for i in untouched.items)
+    assert all(i.message.startswith("Not written yet") for i in by_machine(untouched))
 
 
 HEAD = "def posterior_score(prior_score, likelihood_score, w):\n"
@@ -165,13 +174,13 @@ def test_helpers_in_other_answer_cells_and_checked_names_are_there():
         "01-posterior-score": "def add(a, b, w):\n    return a + w * b\n\nposterior_score = add",
         "01-langevin": "def langevin(score, x, step, noise):\n    for z in noise:\n"
         "        x = add(x, score(x), step) + (2 * step) ** 0.5 * z\n    return x",
-        "01-guided-guess": "def guided_guess(x0_hat, gradient, alpha, sigma, w):\n"
-        "    shape = (-1,) + (1,) * (x0_hat.ndim - 1)\n"
-        "    factor = (sigma**2 / alpha.clamp(min=1e-12)).reshape(shape)\n"
-        "    return checked_posterior_score(x0_hat, factor * gradient, w)",
+        "01-noisy-classifier": "def noisy_classifier(x_t, x0, labels, alpha, sigma):\n"
+        "    away = checked_posterior_score(x_t[:, None], x0, -alpha)\n"
+        "    share = (-away.square().sum(-1) / (2 * sigma**2)).softmax(1)\n"
+        "    return share @ torch.nn.functional.one_hot(labels).to(share)",
     }
     result = mark(handed_in(answers=answers))
-    assert [(i.id, i.state, i.message) for i in result.items if i.state is not State.PASS] == []
+    assert [(i.id, i.state, i.message) for i in by_machine(result) if i.state is not State.PASS] == []
 
 
 def test_a_name_checked_for_the_same_exercise_is_not_given():
@@ -182,12 +191,12 @@ def test_a_name_checked_for_the_same_exercise_is_not_given():
 
 def test_the_librarys_own_answer_is_flagged_and_keeps_its_marks_until_a_person_has_looked():
     answer = (
-        "from minidiff.data.mixtures import isotropic as pile\nfrom minidiff.schedules import Linear\n"
-        "def mixture_score(x, means, stds, weights):\n"
-        "    hills = pile(means[:, None], stds, weights=weights)\n"
-        "    return hills.score(x[:, None], torch.zeros((), dtype=x.dtype), Linear())[:, 0]"
+        "from minidiff.data.mixtures import isotropic as pile\n"
+        "def noisy_classifier(x_t, x0, labels, alpha, sigma):\n"
+        "    level = lambda t: (torch.full_like(t, alpha), torch.full_like(t, sigma))\n"
+        "    return pile(x0, 0.0, labels).posterior_label(x_t, torch.zeros((), dtype=x_t.dtype), level)"
     )
-    found = item(answer, "01-mixture-score")
+    found = item(answer, "01-noisy-classifier")
     assert (found.state, found.points) == (State.FLAGGED, 3.0)
     assert found.notes == ("uses minidiff.data.mixtures.isotropic, which answers this exercise",)
 

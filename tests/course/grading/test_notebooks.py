@@ -70,6 +70,43 @@ def test_what_became_of_an_answer(cells, problem):
     assert len(found.digest) == (64 if found.source else 0)
 
 
+def rewritten(change, folder="exercises", name="01_bayes_rule"):
+    """A notebook as an editor would save it: `change` on the source of every cell."""
+    document = json.loads((ROOT / folder / f"{name}.ipynb").read_text(encoding="utf-8"))
+    for found in document["cells"]:
+        found["source"] = change("".join(found["source"]))
+    return parse(json.dumps(document).encode())
+
+
+LINE_ENDS = {
+    "Windows": lambda text: text.replace("\n", "\r\n"),
+    "Windows, as a list": lambda text: [f"{line}\r\n" for line in text.split("\n")],
+    "old Macs": lambda text: text.replace("\n", "\r"),
+    "spaces at the ends": lambda text: text.replace("\n", "  \n") + " \n\n",
+    "tabs and Windows": lambda text: text.replace("\n", "\t\r\n"),
+}
+
+
+@pytest.mark.parametrize("name", CHAPTERS)
+@pytest.mark.parametrize("change", LINE_ENDS.values(), ids=LINE_ENDS.keys())
+def test_other_line_ends_are_no_edits_and_no_answers(change, name):
+    master = MASTERS[name]
+    cells = rewritten(change, name=name)
+    assert edited_checks(cells, master) == []
+    assert {answer(cells, master.stub(e.id)).problem for e in master.exercises} == {"untouched"}
+    assert {answer(cells, stub).problem for stub in master.by_hand} <= {"untouched"}
+    edited = rewritten(lambda text: change(text.replace("result = check(", "result = 1  # check(")), name=name)
+    assert len(edited_checks(edited, master)) == len(master.exercises), "control: an edit is an edit"
+
+
+def test_an_answer_is_the_same_whatever_its_line_ends():
+    first, *others = (cell(f"def f():{end}    return 1{end}") for end in ("\n", "\r\n", "\r"))
+    assert len({answer(read(each), STUB).digest for each in (first, *others)}) == 1
+    assert answer(read(first, *others), STUB).problem == "", "the same cell three times"
+    assert answer(read(first, cell("def f():\r\n    return 2")), STUB).problem == "tampered"
+    assert answer(read(cell("def f():\n    return 1\x0b")), STUB).source.endswith("\x0b"), "no line end of Python's"
+
+
 def test_alterations_without_effect_are_noted():
     assert answer(read(cell(points=99, locked=True)), STUB).notes == (
         '"points" of the cell 01-x was None and is 99 (no effect)',

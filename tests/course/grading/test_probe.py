@@ -49,7 +49,7 @@ def test_a_machine_without_bubblewrap_is_told_so(monkeypatch):
 
 def test_a_bubblewrap_that_does_not_start_is_passed_over(monkeypatch, tmp_path):
     broken = tmp_path / "bwrap"
-    broken.write_text("#!/bin/sh\necho 'no namespaces here' >&2; exit 1\n")
+    broken.write_text("#!/bin/sh\necho 'no namespaces here' >&2; exit 1\n", encoding="utf-8")
     broken.chmod(0o755)
     working = sandbox.find_bwrap()
     monkeypatch.setattr(sandbox, "candidates", lambda: [str(broken), working])

@@ -20,7 +20,7 @@ from minidiff.course.grading.session import Session, SessionEnded, Task
 def run(code):
     """Standard output of Python code in the sandbox, in its folder /tmp."""
     argv = sandbox.command(sandbox.find_bwrap(), Limits(), ["-I", "-S", "-c", code])
-    return subprocess.run(argv, env={}, capture_output=True, text=True, timeout=60, check=True).stdout
+    return subprocess.run(argv, env={}, capture_output=True, encoding="utf-8", timeout=60, check=True).stdout
 
 
 def test_the_environment_holds_numeric_settings_and_nothing_of_the_user(monkeypatch):
@@ -56,8 +56,8 @@ def test_only_the_workers_half_of_the_course_is_there():
 def test_a_copy_of_the_library_among_the_installed_packages_is_covered(monkeypatch, tmp_path):
     chapter = tmp_path / "minidiff" / "course" / "checks" / "01_bayes_rule"
     chapter.mkdir(parents=True)
-    (chapter / "langevin.py").write_text("REFERENCE = 1")
-    (tmp_path / "other.py").write_text("")
+    (chapter / "langevin.py").write_text("REFERENCE = 1", encoding="utf-8")
+    (tmp_path / "other.py").write_text("", encoding="utf-8")
     tmp_path.chmod(0o755)  # the sandbox's user is nobody
     folders = sandbox.package_folders()
     monkeypatch.setattr(sandbox, "package_folders", lambda: [*folders, str(tmp_path)])
@@ -92,7 +92,7 @@ def test_packages_that_nobody_may_read_are_noticed_before_anything_is_graded(mon
 @pytest.mark.parametrize("size", [2**20, 2**23])
 def test_scratch_space_is_as_large_as_the_limit_says(monkeypatch, size):
     argv = sandbox.command(sandbox.find_bwrap(), Limits(scratch=size), ["-I", "-S", "-c", FILL])
-    held = subprocess.run(argv, env={}, capture_output=True, text=True, timeout=60, check=True).stdout
+    held = subprocess.run(argv, env={}, capture_output=True, encoding="utf-8", timeout=60, check=True).stdout
     assert [size - 2**17 <= int(n) <= size for n in held.split()] == [True, True]
 
 

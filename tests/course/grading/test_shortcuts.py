@@ -42,12 +42,12 @@ def flagged(source, id="05-combine-branches"):
 
 ANSWERING = {
     "01-posterior-score": set(),
-    "01-mixture-score": {"minidiff.data.mixtures.isotropic"},
+    "01-noisy-classifier": {"minidiff.data.mixtures.isotropic"},
     "01-langevin": set(),
     "02-ddim-step": {"minidiff.samplers.ddim"},
     "03-dps": {"minidiff.guidance.likelihood"},
     "05-combine-branches": {"minidiff.guidance.extrapolate"},
-    "05-guidance-interval": {"minidiff.guidance.extrapolate", "minidiff.guidance.within", "minidiff.guidance.bind"},
+    "05-drop-labels": {"minidiff.training.drop_condition"},
     "06-mismatch-auc": {"minidiff.retrieval.auc"},
 }
 

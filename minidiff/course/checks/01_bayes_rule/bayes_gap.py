@@ -6,31 +6,45 @@ import torch
 from torch import Generator, Tensor
 
 from minidiff.course.exercise import Exercise, Inputs, Mistake
-from minidiff.data.mixtures import ring, three_modes
-from minidiff.schedules import Linear
+from minidiff.data.mixtures import Mixture, ring, three_modes
+from minidiff.schedules import Karras, Linear, Schedule
 
 LogDensity = Callable[[Tensor], Tensor]
 
 
-def _draw_triples(seed: int) -> list[Inputs]:
-    g, schedule = Generator().manual_seed(seed), Linear()
+_LINEAR = Linear()
 
-    def case(world: object, b: int, t: float, y: int, c: float = 0.0, stretch: float = 1.0) -> Inputs:
-        m, at = (three_modes() if world == "line" else ring(6, n_classes=3)), torch.tensor(t, dtype=torch.float64)
-        x = torch.randn(b, m.dim, generator=g, dtype=torch.float64)
+
+def _draw_triples(seed: int) -> list[Inputs]:
+    g, line, plane = Generator().manual_seed(seed), three_modes(), ring(6, n_classes=3)
+
+    def case(
+        m: Mixture, b: int, t: float, y: int, c: float = 0.0, stretch: float = 1.0, schedule: Schedule = _LINEAR
+    ) -> Inputs:
+        at = torch.tensor(t, dtype=torch.float64)
+        x = schedule(at)[1] * torch.randn(b, m.dim, generator=g, dtype=torch.float64)
+
+        def lent(f: LogDensity) -> LogDensity:
+            def log_density(x: Tensor) -> Tensor:
+                assert x.shape[1:] == (m.dim,), f"x has shape {tuple(x.shape)}, expected points (B, {m.dim})"
+                return f(x)
+
+            return log_density
+
         return (
-            lambda x: m.log_prob(x, at, schedule),
-            lambda x: stretch * m.log_prob_label(x, at, schedule, y) + c,
-            lambda x: m.log_prob(x, at, schedule, y),
+            lent(lambda x: m.log_prob(x, at, schedule)),
+            lent(lambda x: stretch * m.log_prob_label(x, at, schedule, y) + c),
+            lent(lambda x: m.log_prob(x, at, schedule, y)),
             x,
         )
 
     return [
-        case("line", 8, t=0.3, y=2),  # Bayes' rule holds
-        case("line", 8, t=0.5, y=0, c=2.0),  # and still does with any constant
-        case("line", 5, t=0.4, y=1, stretch=2.0),
-        case("plane", 6, t=0.5, y=1, stretch=0.5),
-        case("plane", 1, t=0.8, y=0, c=-1.0, stretch=3.0),  # batch of one
+        case(line, 8, t=0.3, y=2),  # Bayes' rule holds
+        case(line, 8, t=0.5, y=0, c=2.0),  # and still does with any constant
+        case(plane, 6, t=0.5, y=1, stretch=0.5),
+        case(plane, 1, t=0.5, y=0, c=-1.0, stretch=-40.0),  # batch of one, far worse than none
+        case(line, 3, t=0.5, y=1, stretch=1 + 1e-6),  # next to right
+        case(plane, 2, t=1.0, y=1, stretch=0.0, schedule=Karras()),  # σ = 80: tiny scores, and no classifier
     ]
 
 

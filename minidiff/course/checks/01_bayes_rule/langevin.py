@@ -9,10 +9,11 @@ from minidiff.course.exercise import Exercise, Inputs, Mistake
 from minidiff.data.mixtures import three_modes
 from minidiff.schedules import Linear
 
-LogDensity = Callable[[Tensor], Tensor]
+Field = Callable[[Tensor], Tensor]
 
 
 def _bowl(x: Tensor) -> Tensor:
+    assert x.ndim == 2, f"x has shape {tuple(x.shape)}, expected all walkers at once: (B, D)"
     return -x / 0.25  # the score of N(0, 0.5²)
 
 
@@ -23,8 +24,10 @@ def _hills(x: Tensor) -> Tensor:
 def _draw_walks(seed: int) -> list[Inputs]:
     g = Generator().manual_seed(seed)
 
-    def case(score: LogDensity, n: int, b: int, step: float, d: int = 1, dtype: torch.dtype = torch.float64) -> Inputs:
-        x, noise = torch.randn(b, d, generator=g), torch.randn(n, b, d, generator=g)
+    def case(
+        score: Field, n: int, b: int, step: float, d: int = 1, dtype: torch.dtype = torch.float64, far: float = 1.0
+    ) -> Inputs:
+        x, noise = far * torch.randn(b, d, generator=g), torch.randn(n, b, d, generator=g)
         return score, x.to(dtype), step, noise.to(dtype)
 
     return [
@@ -33,10 +36,13 @@ def _draw_walks(seed: int) -> list[Inputs]:
         case(_hills, n=1, b=3, step=0.01),  # a single step
         case(_bowl, n=0, b=3, step=0.01),  # none: where you started
         case(_bowl, n=4, b=1, step=0.1, d=3, dtype=torch.float32),  # batch of one
+        case(_bowl, n=3, b=3, step=0.02, d=3, far=1000.0),  # from far away; as many steps as walkers and axes
+        case(_bowl, n=3, b=2, step=0.6),  # so large a step that the walk flies off
+        case(_bowl, n=2, b=2, step=0.02, far=0.0),  # from the summit, where the arrow is 0
     ]
 
 
-def langevin(score: LogDensity, x: Tensor, step: float, noise: Tensor) -> Tensor:
+def langevin(score: Field, x: Tensor, step: float, noise: Tensor) -> Tensor:
     """Langevin's walk, one step per entry of `noise`."""
     for z in noise:
         x = x + step * score(x) + (2 * step) ** 0.5 * z
@@ -46,7 +52,7 @@ def langevin(score: LogDensity, x: Tensor, step: float, noise: Tensor) -> Tensor
 def _walk(rule: Callable[[Tensor, Tensor, Tensor, float], Tensor]) -> Callable[..., Tensor]:
     """A walk with another rule (x, score at x, z, step) → x."""
 
-    def walk(score: LogDensity, x: Tensor, step: float, noise: Tensor) -> Tensor:
+    def walk(score: Field, x: Tensor, step: float, noise: Tensor) -> Tensor:
         for z in noise:
             x = rule(x, score(x), z, step)
         return x
@@ -54,13 +60,13 @@ def _walk(rule: Callable[[Tensor, Tensor, Tensor, float], Tensor]) -> Callable[.
     return walk
 
 
-def _same_kick(score: LogDensity, x: Tensor, step: float, noise: Tensor) -> Tensor:
+def _same_kick(score: Field, x: Tensor, step: float, noise: Tensor) -> Tensor:
     for _ in range(len(noise)):
         x = x + step * score(x) + (2 * step) ** 0.5 * noise[0]
     return x
 
 
-def _frozen_arrows(score: LogDensity, x: Tensor, step: float, noise: Tensor) -> Tensor:
+def _frozen_arrows(score: Field, x: Tensor, step: float, noise: Tensor) -> Tensor:
     arrow = score(x)
     for z in noise:
         x = x + step * arrow + (2 * step) ** 0.5 * z

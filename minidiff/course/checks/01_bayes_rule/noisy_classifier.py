@@ -10,19 +10,27 @@ from minidiff.data.mixtures import isotropic
 def _draw_albums(seed: int) -> list[Inputs]:
     g = Generator().manual_seed(seed)
 
-    def case(b: int, n: int, t: float, d: int = 2, far: float = 0.0, dtype: torch.dtype = torch.float64) -> Inputs:
-        x0 = torch.randn(n, d, generator=g)
-        labels = torch.randint(0, 3, (n,), generator=g)
-        labels[:5] = torch.tensor([0, 1, 2, 2, 2])  # all in use, and not equally common
-        x_t = (1 - t) * torch.randn(b, d, generator=g) + t * torch.randn(b, d, generator=g) + far
-        return x_t.to(dtype), x0.to(dtype), labels, 1 - t, t
+    def case(
+        b: int, n: int, alpha: float, sigma: float, size: float = 1.0, d: int = 2, far: float = 0.0, classes: int = 3,
+        twins: bool = False, dtype: torch.dtype = torch.float64,
+    ) -> Inputs:  # fmt: skip
+        x0, labels = size * torch.randn(n, d, generator=g), torch.randint(classes, (n,), generator=g)
+        labels[: classes + 2] = torch.tensor([*range(classes), classes - 1, classes - 1])  # not equally common
+        if twins:  # every point twice, with two labels
+            x0, labels = x0.repeat(2, 1), torch.cat([labels, labels.flip(0)])
+        x_t = alpha * x0[:b] + sigma * torch.randn(b, d, generator=g) + far
+        return x_t.to(dtype), x0.to(dtype), labels, alpha, sigma
 
     return [
-        case(6, 12, t=0.5),
-        case(1, 9, t=0.3),  # batch of one
-        case(4, 15, t=0.9),
-        case(2, 12, t=0.2, far=20.0),  # further than exp can reach
-        case(5, 10, t=0.6, d=1, dtype=torch.float32),
+        case(6, 12, 0.5, 0.5),
+        case(1, 9, 0.7, 0.3),  # batch of one
+        case(4, 15, 0.6, 0.8),  # Cosine: α + σ is not 1
+        case(2, 8, 1.0, 20.0, classes=5),  # Karras: nothing shrinks
+        case(2, 12, 0.8, 0.2, far=20.0),  # further than exp can reach
+        case(3, 6, 0.4, 0.6, twins=True),
+        case(3, 7, 0.0, 1.0, classes=2),  # pure noise
+        case(3, 20, 0.998, 0.002, size=0.005, classes=2),  # hardly any, on data as small
+        case(5, 10, 0.4, 0.6, d=1, dtype=torch.float32),
     ]
 
 

@@ -9,8 +9,8 @@ from minidiff.course.exercise import Exercise, Inputs, Mistake
 def _draw_scores(seed: int) -> list[Inputs]:
     g = Generator().manual_seed(seed)
 
-    def case(shape: tuple[int, ...], w: float, dtype: torch.dtype = torch.float64) -> Inputs:
-        prior, likelihood = (torch.randn(*shape, generator=g, dtype=torch.float64) for _ in range(2))
+    def case(shape: tuple[int, ...], w: float, dtype: torch.dtype = torch.float64, size: float = 1.0) -> Inputs:
+        prior, likelihood = (size * torch.randn(*shape, generator=g, dtype=torch.float64) for _ in range(2))
         return prior.to(dtype), likelihood.to(dtype), w
 
     return [
@@ -18,6 +18,9 @@ def _draw_scores(seed: int) -> list[Inputs]:
         case((5, 2), w=2.5),
         case((5, 2), w=0.0),  # the condition switched off
         case((1, 3), w=-1.0),  # away from the condition, batch of one
+        case((2, 2), w=-2.5),
+        case((3, 2), w=7.53),
+        case((3, 1), w=0.25, size=1e4),  # scores near the data are large
         case((2, 1, 4, 4), w=3.0, dtype=torch.float32),  # pictures
     ]
 

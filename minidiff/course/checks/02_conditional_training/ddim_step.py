@@ -10,22 +10,28 @@ from minidiff.samplers import ddim
 from minidiff.schedules import DDPM, Cosine, Linear, Schedule
 
 from .._common import normal
+from ._common import require_one_time
 
 Denoise = Callable[[Tensor, Tensor], Tensor]
 
 
-def _toy_denoise(a: float) -> Denoise:
-    def denoise(x: Tensor, t: Tensor) -> Tensor:
-        return torch.tanh(a * x) * (1.2 - t).to(x.dtype)
+class _Denoiser:
+    """A made-up x̂0, beyond ±1 in places (no clipping), at one time for the whole batch; it counts its calls."""
 
-    return denoise
+    def __init__(self, a: float):
+        self.a, self.calls = a, 0
+
+    def __call__(self, x: Tensor, t: Tensor) -> Tensor:
+        require_one_time(t)
+        self.calls += 1
+        return 2 * torch.tanh(self.a * x) * (1.2 - t).to(x.dtype)
 
 
 def _draw_steps(seed: int) -> list[Inputs]:
     g = Generator().manual_seed(seed)
-    denoise = _toy_denoise(1 + float(torch.rand((), generator=g)))
 
     def case(schedule: Schedule, t: float, s: float, shape=(5, 2), dtype: torch.dtype = torch.float64) -> Inputs:
+        denoise = _Denoiser(1 + float(torch.rand((), generator=g)))
         times = (torch.tensor(v, dtype=torch.float64) for v in (t, s))
         return denoise, normal(shape, g, dtype), *times, schedule
 
@@ -33,9 +39,14 @@ def _draw_steps(seed: int) -> list[Inputs]:
         case(Linear(), 0.7, 0.5),
         case(Cosine(), 0.7, 0.5),
         case(Linear(), 1.0, 0.9),  # α_t = 0: the first step of every trajectory
+        case(Linear(), 3e-4, 1e-4, (2, 3)),  # hardly any noise: no lower limit of σ is needed
         case(DDPM(), 0.1, 0.0, (1, 3)),  # σ_s = 0: the last one
         case(DDPM(), 0.6, 0.2, (2, 1, 3, 3), torch.float32),
     ]
+
+
+def _with_calls(answer: Tensor, denoise: _Denoiser, *others: object) -> tuple[Tensor, int]:
+    return answer, denoise.calls
 
 
 def ddim_step(denoise: Denoise, x_t: Tensor, t: Tensor, s: Tensor, schedule: Schedule) -> Tensor:
@@ -72,6 +83,11 @@ def _ddim_old_noise(denoise: Denoise, x_t: Tensor, t: Tensor, s: Tensor, schedul
     return alpha_s * denoise(x_t, t) + sigma_s * x_t / sigma_t
 
 
+def _ddim_asked_twice(denoise: Denoise, x_t: Tensor, t: Tensor, s: Tensor, schedule: Schedule) -> Tensor:
+    (alpha_t, sigma_t), (alpha_s, sigma_s) = schedule(t), schedule(s)
+    return alpha_s * denoise(x_t, t) + sigma_s * (x_t - alpha_t * denoise(x_t, t)) / sigma_t
+
+
 def _ddim_as_a_mix(denoise: Denoise, x_t: Tensor, t: Tensor, s: Tensor, schedule: Schedule) -> Tensor:
     (alpha_t, sigma_t), (alpha_s, sigma_s) = schedule(t), schedule(s)
     shrink = sigma_s / sigma_t
@@ -87,6 +103,7 @@ EXERCISE = Exercise(
     minutes=10,
     draw=_draw_steps,
     reference=ddim_step,
+    probe=_with_calls,
     mistakes=(
         Mistake(
             "eps-at-s",
@@ -114,6 +131,12 @@ EXERCISE = Exercise(
             "picture-counted-twice",
             _ddim_old_noise,
             "You rescaled all of x_t as if it were noise. It still holds α_t·x̂0: take that out before you divide.",
+        ),
+        Mistake(
+            "asked-twice",
+            _ddim_asked_twice,
+            "Right, but you called the denoiser twice for the same answer. It is a run of the network, the expensive "
+            "part: keep x̂0 in a variable.",
         ),
     ),
     alternatives=(_ddim_as_a_mix,),

@@ -8,19 +8,21 @@ from torch import Generator, Tensor
 from minidiff.course.exercise import Exercise, Inputs, Mistake
 
 from .._common import normal
+from ._common import require_one_time
 
 Velocity = Callable[[Tensor, Tensor], Tensor]
 
 
 class _Slope:
-    """u(x, t) for Heun's step: undefined (0/0) at t = 0 like a denoiser's, and counting its calls."""
+    """u(x, t) for Heun's step: undefined (0/0) at t = 0 like a denoiser's, steep near it, and counting its calls."""
 
     def __init__(self, a: float):
         self.a, self.calls = a, 0
 
     def __call__(self, x: Tensor, t: Tensor) -> Tensor:
+        require_one_time(t)
         self.calls += 1
-        return torch.cos(self.a * x) * (t / t).to(x.dtype) + x * t.to(x.dtype)
+        return torch.cos(self.a * x) * (t / t).to(x.dtype) + x * t.sqrt().to(x.dtype)
 
 
 def _draw_slopes(seed: int) -> list[Inputs]:
@@ -30,7 +32,8 @@ def _draw_slopes(seed: int) -> list[Inputs]:
         slope = _Slope(1 + float(torch.rand((), generator=g)))
         return slope, normal(shape, g, dtype), *(torch.tensor(v, dtype=torch.float64) for v in (t, s))
 
-    return [case(0.8, 0.5), case(1.0, 0.6, (1, 3)), case(0.3, 0.0), case(0.5, 0.4, (2, 1, 3, 3), torch.float32)]
+    pictures = case(0.5, 0.4, (2, 1, 3, 3), torch.float32)
+    return [case(0.8, 0.5), case(1.0, 0.6, (1, 3)), case(0.3, 0.0), case(0.2, 1e-4, (3, 3)), pictures]
 
 
 def _with_calls(answer: Tensor, velocity: _Slope, *others: Tensor) -> tuple[Tensor, int]:

@@ -10,8 +10,10 @@ from minidiff.course.exercise import Exercise, Inputs, Mistake
 from minidiff.predictions import VELOCITY
 from minidiff.schedules import Linear
 from minidiff.shapes import expand_like
+from minidiff.validate import describe, require
 
 from .._common import normal
+from ._common import require_one_time_each
 
 Net = Callable[..., Tensor]
 
@@ -21,6 +23,9 @@ def _draw_losses(seed: int) -> list[Inputs]:
     a, b, c = normal((3,), g).tolist()
 
     def net(x: Tensor, t: Tensor, *, y: Tensor) -> Tensor:
+        require_one_time_each(x, t)
+        labels = y.shape == x.shape[:1] and y.dtype == torch.int64
+        require(labels, "the network's y", describe(y), f"int64 labels of shape ({len(x)},)")
         t_, y_ = expand_like(t, x), expand_like(y, x)
         return torch.sin(a * x) + (b * t_ + c * y_).to(x.dtype)
 
@@ -31,7 +36,8 @@ def _draw_losses(seed: int) -> list[Inputs]:
         return net, normal(shape, g, dtype), normal(shape, g, dtype), t, y
 
     # In every case B equals the last axis or is 1: t of shape (B,) then broadcasts over pixels without an error.
-    return [case((4, 1, 4, 4)), case((2, 2)), case((1, 1, 3, 3)), case((3, 2, 5, 3), torch.float32)]
+    shapes = ((4, 1, 4, 4), (2, 2), (1, 1, 3, 3), (3, 1, 2, 3))
+    return [*(case(shape) for shape in shapes), case((3, 2, 5, 3), torch.float32)]
 
 
 def _mean(squares: Tensor) -> Tensor:
@@ -64,8 +70,9 @@ def _loss_eps(net: Net, x0: Tensor, eps: Tensor, t: Tensor, y: Tensor) -> Tensor
     return _mean((net((1 - t_) * x0 + t_ * eps, t, y=y) - eps).square())
 
 
-def _loss_clean_input(net: Net, x0: Tensor, eps: Tensor, t: Tensor, y: Tensor) -> Tensor:
-    return _mean((net(x0, t, y=y) - (eps - x0)).square())
+def _loss_expanded_t(net: Net, x0: Tensor, eps: Tensor, t: Tensor, y: Tensor) -> Tensor:
+    t_ = expand_like(t, x0)
+    return _mean((net((1 - t_) * x0 + t_ * eps, t_, y=y) - (eps - x0)).square())
 
 
 def _loss_summed(net: Net, x0: Tensor, eps: Tensor, t: Tensor, y: Tensor) -> Tensor:
@@ -83,7 +90,7 @@ EXERCISE = Exercise(
     id="02-velocity-loss",
     title="The loss of one batch",
     points=2,
-    difficulty=2,
+    difficulty=1,
     importance=5,
     minutes=10,
     draw=_draw_losses,
@@ -115,9 +122,10 @@ EXERCISE = Exercise(
             "respect to t: both terms contribute.",
         ),
         Mistake(
-            "clean-input",
-            _loss_clean_input,
-            "You gave the network the clean x0. It has to learn from the noisy x_t, the only thing a sampler has.",
+            "expanded-time-to-the-network",
+            _loss_expanded_t,
+            "You handed the network t with trailing ones, shape (B, 1, …). That shape is for multiplying pictures; "
+            "a network embeds one time per picture, shape (B,). Keep both: `t` for `net`, the expanded one for x_t.",
         ),
         Mistake(
             "sum-of-pixels",

@@ -5,7 +5,7 @@ from torch import Generator, Tensor
 
 from minidiff.course.exercise import Exercise, Inputs, Mistake
 from minidiff.predictions import VELOCITY
-from minidiff.schedules import DDPM, Cosine, Linear, Schedule
+from minidiff.schedules import DDPM, Cosine, Karras, Linear, Schedule
 
 from .._common import normal
 
@@ -20,7 +20,10 @@ def _draw_velocities(seed: int) -> list[Inputs]:
         case(Linear(), (4, 2), 0.3),
         case(Cosine(), (4, 2), 0.3),
         case(Linear(), (1, 1, 4, 4), 0.0),  # no noise: σ = 0
+        case(Cosine(), (2, 3), 0.0),  # here σ = 0 and the velocity is not ε − x0
         case(Cosine(), (2, 3), 1.0),  # only noise: α = 0
+        case(Linear(), (3, 3), 1.0),
+        case(Karras(sigma_max=2.0), (1, 4), 0.6),  # α = 1: neither the line nor the circle
         case(DDPM(), (3, 1, 2, 2), 0.5, torch.float32),
     ]
 
@@ -69,7 +72,7 @@ EXERCISE = Exercise(
     id="02-x0-and-eps",
     title="Clean picture and noise from a velocity, on any schedule",
     points=2,
-    difficulty=2,
+    difficulty=3,
     importance=4,
     minutes=10,
     draw=_draw_velocities,

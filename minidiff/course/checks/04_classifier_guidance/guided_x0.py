@@ -22,6 +22,9 @@ def _draw_guesses(seed: int) -> list[Inputs]:
         case((2, 1, 3, 3), 0.9, 0.1, w=0.0, dtype=torch.float32),  # no guidance
         case((3, 2), 1.0, 0.0, w=2.0),  # t = 0: no noise left
         case((3, 2), 0.0, 1.0, w=2.0),  # t = 1: a learned gradient is not exactly zero here
+        case((2, 2), 1e-4, 0.9999, w=1.0),  # nearly t = 1: still guided
+        case((2, 3), 1.0, 2.5, w=1.0),  # a schedule whose noise grows and whose α stays 1
+        case((2, 2), 0.5, 1.0, w=-0.5),  # σ = 1 and α > 0
         case((2, 1, 3, 3), 0.0, 1.0, w=0.0, dtype=torch.float32),
     ]
 
@@ -60,12 +63,6 @@ EXERCISE = Exercise(
             "a shift of the picture.",
         ),
         Mistake(
-            "no-alpha",
-            lambda x0, gradient, alpha, sigma, w: x0 + w * sigma**2 * gradient if alpha > 0 else x0.clone(),
-            "You left out 1/α. x_t holds α·x0, so a shift of x_t by σ²·∇log f is a shift of x0 that is 1/α times "
-            "as large.",
-        ),
-        Mistake(
             "minus",
             lambda x0, gradient, alpha, sigma, w: guided_x0(x0, -gradient, alpha, sigma, w),
             "You subtracted the shift. It is the guess of the *noise* that loses w·σ·∇log f; the guess of the picture "
@@ -76,6 +73,12 @@ EXERCISE = Exercise(
             lambda x0, gradient, alpha, sigma, w: guided_x0(x0, gradient, alpha, sigma, 1 + w),
             "You weighed the gradient by 1 + w. That is the habit of classifier-free guidance (chapter 05), which "
             "starts at the conditional model. Here you start at the unconditional one: w = 0 leaves x0 as it is.",
+        ),
+        Mistake(
+            "sigma-decides",
+            lambda x0, gradient, alpha, sigma, w: x0.clone() if sigma >= 1 else x0 + w * sigma**2 / alpha * gradient,
+            "You asked whether σ is 1, and left the guess alone there. What forbids the division is α = 0. Schedules "
+            "that only add noise have α = 1 and a σ of up to 80: they would never be guided.",
         ),
     ),
     alternatives=(

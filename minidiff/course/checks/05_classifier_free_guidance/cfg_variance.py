@@ -18,6 +18,8 @@ def _draw_variances(seed: int) -> list[Inputs]:
         (float(c), float(c + d), 0.0),  # the conditional itself
         (float(c), float(c + d), -1.0),  # the unconditional
         (0.25, 0.25, 7.0),  # the condition says nothing about the width
+        (float(c + d), float(c), 0.5),  # the condition makes the data wider; half a strength
+        (float(c), float(c + d), -0.4),
     ]
 
 
@@ -72,8 +74,8 @@ EXERCISE = Exercise(
     ),
     hints=(
         "Two checks before you start: at w = 0 both values are c, at w = −1 both are d.",
-        "Tilted: exponents add, so precisions (1/variance) combine with the weights 1 + w and −w. ODE: with u = σ², "
-        "dx/du = x/2·((1 + w)/(c + u) − w/(d + u)); integrate d log x.",
+        "Tilted: exponents add, so precisions (1/variance) combine with the weights 1 + w and −w. ODE: dx/du = x times "
+        "what depends on u alone: integrate d log x; each of its two parts gives a logarithm.",
         "log x² = (1 + w)·log(c + u) − w·log(d + u) + constant. Take u → ∞, where x² ≈ u, and u = 0.",
     ),
     expected="for c = 1, d = 2, w = 2 the sampler gives 0.252 ± 0.005 (5 seeds of 20,000 points): the ODE's 1/4, "

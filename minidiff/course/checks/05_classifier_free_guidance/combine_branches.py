@@ -20,6 +20,9 @@ def _draw_branches(seed: int) -> list[Inputs]:
         case((3, 3), [-1.0, 0.0, 2.0]),  # unconditional, conditional, guided
         case((3, 3), [0.5, 0.5, 0.5], torch.float32),
         case((1, 2, 3, 3), [3.0]),  # a batch of one
+        case((2, 2, 1, 2, 2), [-2.5, 0.0]),  # clips: five axes, and a strength that runs from the condition
+        case((3, 4, 2), [0.0, 0.0, 0.0]),  # rows of tokens; nobody is guided
+        case((2,), [1.0, -0.5]),  # one number a picture
     ]
 
 
@@ -36,7 +39,7 @@ EXERCISE = Exercise(
     id="05-combine-branches",
     title="Combine the two branches",
     points=2,
-    difficulty=2,
+    difficulty=1,
     importance=5,
     minutes=8,
     draw=_draw_branches,

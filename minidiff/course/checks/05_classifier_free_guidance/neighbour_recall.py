@@ -13,12 +13,20 @@ def _draw_clouds(seed: int) -> list[Inputs]:
     def cloud(n: int, d: int, scale: float = 1.0, shift: float = 0.0) -> Tensor:
         return scale * torch.randn(n, d, generator=g, dtype=torch.float64) + shift
 
+    def lattice(real: int, fake: int) -> tuple[Tensor, Tensor]:
+        points = torch.cartesian_prod(torch.arange(5.0), torch.arange(5.0)).double()
+        return tuple(points[torch.randperm(25, generator=g)[:n]] for n in (real, fake))  # type: ignore
+
+    line = torch.arange(4, dtype=torch.float64)[:, None]
     return [
         (cloud(60, 2), cloud(60, 2), 3),
         (cloud(60, 2), cloud(60, 2, 0.5), 3),  # fakes that vary too little
         (cloud(40, 3), cloud(70, 3, 1.0, 1.0), 2),  # unequal sizes, fakes beside the data
         (torch.cat([cloud(30, 2), cloud(30, 2, 1.0, 20.0)]), cloud(50, 2), 1),  # one of two modes forgotten
         (cloud(5, 2), cloud(4, 2), 3),  # k is as large as it may be
+        (*lattice(12, 9), 2),  # many points lie exactly on the surface of a ball
+        (lattice(1, 5)[0], lattice(1, 5)[1], 1),  # one real point
+        (torch.cat([line, line + 0.5]), line.repeat_interleave(2, dim=0), 1),  # every fake twice: balls of radius 0
     ]
 
 
@@ -84,6 +92,12 @@ EXERCISE = Exercise(
             _nearest_ball,
             "You tested the ball of the nearest fake only. A lonely fake further away may have a ball large enough to "
             "reach the point: it is covered if *any* ball holds it.",
+        ),
+        Mistake(
+            "open-balls",
+            lambda real, fake, k: float((torch.cdist(real, fake) < _radii(fake, k)).any(1).double().mean()),
+            "Your balls leave out their surface: a point whose distance is exactly the radius is covered, too. With "
+            "copies among the fakes some radii are 0, and then the surface is all there is.",
         ),
         Mistake(
             "mean-radius",

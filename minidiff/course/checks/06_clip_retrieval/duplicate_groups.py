@@ -25,6 +25,8 @@ def _draw_chains(seed: int) -> list[Inputs]:
         case([0, *[1] * 15], 3, 0.998),
         case([0, 5, 5, 5], 5, 0.998),
         case([0, 1, 6, 1, 6, 1], 2, 0.998),
+        # Exactly at the threshold, in float32 as well: (½, ½, ½, ½) has the cosine ½ with every axis.
+        (torch.cat([torch.eye(4)[:3], torch.full((1, 4), 0.5), -torch.eye(4)[:1]]), 0.5),
     ]
 
 
@@ -89,6 +91,12 @@ EXERCISE = Exercise(
             "distance",
             lambda vectors, threshold: duplicate_groups(vectors, 1 - threshold),
             "You linked what is at least 1 − threshold similar. The threshold is a cosine: close to 1 means alike.",
+        ),
+        Mistake(
+            "more-than",
+            lambda vectors, threshold: duplicate_groups(vectors, threshold + 1e-4),
+            "You linked only what is *more* alike than the threshold. It says how alike near-duplicates are at "
+            "*least*: a cosine of exactly the threshold counts (`>=`).",
         ),
         Mistake(
             "every-one-alone",
