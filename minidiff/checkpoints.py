@@ -23,8 +23,9 @@ from torch import Tensor
 from minidiff.validate import describe, require
 
 
-def write_whole(path: Path, write: Callable[[Path], None]) -> None:
+def write_whole(path: str | Path, write: Callable[[Path], None]) -> None:
     """Call `write(temporary)`, then rename the temporary file to `path`; on any failure `path` is as it was."""
+    path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
@@ -37,29 +38,29 @@ def write_whole(path: Path, write: Callable[[Path], None]) -> None:
         temporary.unlink(missing_ok=True)
 
 
-def save_tensors(path: Path, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
+def save_tensors(path: str | Path, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
     """Write tensors and a dict of JSON facts to one safetensors file, whole or not at all."""
     # safetensors refuses tensors that share memory (tied weights): each gets its own copy.
     flat = {k: v.detach().to("cpu", copy=True).contiguous() for k, v in tensors.items()}
     write_whole(path, lambda temporary: save_file(flat, temporary, metadata={"facts": json.dumps(facts)}))
 
 
-def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+def load_tensors(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """The tensors and facts of a file written by `save_tensors`. `ValueError` if it is missing, cut off or not ours."""
     with _opened(path) as file:
         tensors = {k: file.get_tensor(k) for k in file.keys()}  # noqa: SIM118 (not a dict)
         return tensors, json.loads((file.metadata() or {}).get("facts", "{}"))
 
 
-def load_facts(path: Path) -> dict[str, Any]:
+def load_facts(path: str | Path) -> dict[str, Any]:
     """The facts alone, without reading the tensors. `ValueError` as for `load_tensors`."""
     with _opened(path) as file:
         return json.loads((file.metadata() or {}).get("facts", "{}"))
 
 
 @contextlib.contextmanager
-def _opened(path: Path) -> Iterator[Any]:
-    require(path.is_file(), "path", str(path), "an existing .safetensors file")
+def _opened(path: str | Path) -> Iterator[Any]:
+    require(Path(path).is_file(), "path", str(path), "an existing .safetensors file")
     try:
         with safe_open(path, framework="pt") as file:
             yield file

@@ -22,12 +22,12 @@ from minidiff.validate import require
 FOLDER = Path(__file__).parent / "assets" / "weights"
 
 
-def shipped_names(folder: Path = FOLDER) -> list[str]:
+def shipped_names(folder: str | Path = FOLDER) -> list[str]:
     """The models of `folder`, sorted: those that have a record."""
-    return sorted(path.stem for path in folder.glob("*.json"))
+    return sorted(path.stem for path in Path(folder).glob("*.json"))
 
 
-def record(name: str, folder: Path = FOLDER) -> dict[str, Any]:
+def record(name: str, folder: str | Path = FOLDER) -> dict[str, Any]:
     """{"sha256", "bytes", "command", "steps", "seconds", "hardware", "seed", "scores", …} of one model.
 
     `ValueError` if the name is unknown, or its record is cut off.
@@ -36,24 +36,24 @@ def record(name: str, folder: Path = FOLDER) -> dict[str, Any]:
     near = get_close_matches(name, known, n=3)
     expected = f"one of {known}" + (f"; did you mean {near[0]!r}?" if near else "")
     require(name in known, "name", repr(name), expected)
-    path = folder / f"{name}.json"
+    path = Path(folder) / f"{name}.json"
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise ValueError(f"name: got {name!r}, whose record {path} is cut off or not JSON ({error})") from error
 
 
-def save_weights(name: str, model: nn.Module, facts: Mapping[str, Any], folder: Path = FOLDER) -> Path:
+def save_weights(name: str, model: nn.Module, facts: Mapping[str, Any], folder: str | Path = FOLDER) -> Path:
     """Write `model` as fp16 to `folder`/name.safetensors, and its record with `facts` (JSON values) beside it.
 
     `ValueError` that names a tensor with values that fp16 cannot hold: beyond ±65,504, or not a number.
     """
     tensors = {k: _halved(k, v) if v.is_floating_point() else v for k, v in model.state_dict().items()}
-    path = folder / f"{name}.safetensors"
+    path = Path(folder) / f"{name}.safetensors"
     save_tensors(path, tensors, {"name": name})
     entry = {"sha256": _sha256(path), "bytes": path.stat().st_size, **facts}
     text = json.dumps(entry, indent=2, ensure_ascii=False) + "\n"
-    write_whole(folder / f"{name}.json", lambda temporary: (temporary.write_text(text, encoding="utf-8"), None)[1])
+    write_whole(path.with_suffix(".json"), lambda temporary: (temporary.write_text(text, encoding="utf-8"), None)[1])
     return path
 
 
@@ -65,12 +65,12 @@ def _halved(name: str, value: Tensor) -> Tensor:
     return half
 
 
-def load_weights(name: str, folder: Path = FOLDER) -> dict[str, Tensor]:
+def load_weights(name: str, folder: str | Path = FOLDER) -> dict[str, Tensor]:
     """The state dict of shipped weights in float32, ready for `model.load_state_dict`.
 
     `ValueError` if the name is unknown, or the file is missing, cut off, or not the one its record vouches for.
     """
-    wanted, path = record(name, folder)["sha256"], folder / f"{name}.safetensors"
+    wanted, path = record(name, folder)["sha256"], Path(folder) / f"{name}.safetensors"
     missing = f"{name!r}, whose file {path} is missing"
     require(path.exists(), "name", missing, "the file that came with the repository")
     found = _sha256(path)
@@ -84,22 +84,22 @@ def load_weights(name: str, folder: Path = FOLDER) -> dict[str, Tensor]:
     return {k: v.float() if v.is_floating_point() else v for k, v in tensors.items()}
 
 
-def save_curve(name: str, log: Path, folder: Path = FOLDER, rows: int = 200) -> Path:
+def save_curve(name: str, log: str | Path, folder: str | Path = FOLDER, rows: int = 200) -> Path:
     """Thin a run's `log.csv` to `rows` averages of the loss and keep it beside the weights as `name`.csv."""
-    with log.open(newline="", encoding="utf-8") as file:
+    with Path(log).open(newline="", encoding="utf-8") as file:
         points = [(int(row["step"]), float(row["loss"])) for row in csv.DictReader(file)]
     size = max(1, -(-len(points) // rows))
     bins = [points[i : i + size] for i in range(0, len(points), size)]
     lines = ["step,loss", *(f"{b[-1][0]},{sum(loss for _, loss in b) / len(b):.5f}" for b in bins)]
-    path = folder / f"{name}.csv"
+    path = Path(folder) / f"{name}.csv"
     write_whole(path, lambda temporary: (temporary.write_text("\n".join(lines) + "\n", encoding="utf-8"), None)[1])
     return path
 
 
-def curve(name: str, folder: Path = FOLDER) -> tuple[list[int], list[float]]:
+def curve(name: str, folder: str | Path = FOLDER) -> tuple[list[int], list[float]]:
     """The recorded training curve of shipped weights: steps, and the mean loss since the step before."""
-    path = folder / f"{name}.csv"
-    require(path.exists(), "name", repr(name), f"one of {sorted(found.stem for found in folder.glob('*.csv'))}")
+    path = Path(folder) / f"{name}.csv"
+    require(path.exists(), "name", repr(name), f"one of {sorted(found.stem for found in Path(folder).glob('*.csv'))}")
     with path.open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     return [int(row["step"]) for row in rows], [float(row["loss"]) for row in rows]

@@ -44,6 +44,9 @@ def test_round_trip_is_exact(tmp_path_factory, dtype, shape, seed):
     save_tensors(path, {"x": value, "transposed": value.t() if value.ndim == 2 else value.clone()}, facts)
     loaded, again = load_tensors(path)
     assert again == facts == load_facts(path)
+    assert load_facts(str(path)) == load_tensors(str(path))[1] == facts
+    save_tensors(str(path.with_name("as text")), {}, facts)
+    assert load_facts(path.with_name("as text")) == facts
     assert (loaded["x"].dtype, loaded["x"].shape) == (value.dtype, value.shape)
     assert torch.equal(loaded["x"], value)
     assert torch.equal(loaded["transposed"], value.t() if value.ndim == 2 else value)

@@ -6,6 +6,7 @@ import math
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -45,6 +46,20 @@ def test_round_trip_in_half_precision(shipped):
         assert torch.allclose(loaded[name].float(), value.float(), rtol=1e-3, atol=1e-7)
     assert record("small", folder)["steps"] == 7
     model.load_state_dict(loaded)
+
+
+def test_folders_may_be_text(tmp_path):
+    folder, log = str(tmp_path / "new"), str(tmp_path / "log.csv")
+    Path(log).write_text("step,loss\n1,0.5\n2,0.25\n", encoding="utf-8")
+    save_weights("small", nn.Linear(3, 4), {"steps": 7}, folder)
+    save_curve("small", log, folder)
+    assert shipped_names(folder) == ["small"]
+    assert record("small", folder)["steps"] == 7
+    assert load_weights("small", folder)["weight"].shape == (4, 3)
+    assert curve("small", folder) == ([1, 2], [0.5, 0.25])
+    for read in (load_weights, curve):
+        with pytest.raises(ValueError, match="name: got 'other'"):
+            read("other", folder)
 
 
 @pytest.mark.parametrize(("value", "shown"), [(1e6, "1000000"), (-65520.0, "-65520"), (math.nan, "nan")])

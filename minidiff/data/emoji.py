@@ -52,24 +52,27 @@ def load(style: str = "fluent") -> Emoji:
 
 
 @lru_cache
-def read(style: str, folder: Path) -> Emoji:
+def read(style: str, folder: str | Path) -> Emoji:
     """`load` from another folder."""
     require(style in STYLES, "style", repr(style), f"one of {STYLES}")
+    folder = Path(folder)
     try:
         told = json.loads((folder / "captions.json").read_text(encoding="utf-8"))
         data = lzma.decompress((folder / f"{style}.xz").read_bytes())
-        concepts, sha256 = told["concepts"], told["sha256"][style]
+        concepts, sha256 = told["concepts"], str(told["sha256"][style])
+        names, groups, codes = (tuple(concept[key] for concept in concepts) for key in ("name", "group", "code"))
+        keywords = tuple(tuple(concept["keywords"]) for concept in concepts)
     except (OSError, lzma.LZMAError, ValueError, KeyError, TypeError) as error:
         raise ValueError(f"folder: got {folder}, whose files are missing, cut off or changed ({error})") from error
     found = hashlib.sha256(data).hexdigest()
     require(found == sha256, "folder", f"{folder} with SHA-256 {found[:12]}…", f"{sha256[:12]}…, as captions.json says")
-    palettes, index = torch.frombuffer(bytearray(data), dtype=torch.uint8).split(
-        [len(concepts) * _COLOURS * 4, len(concepts) * SIDE**2]
+    sizes = [len(concepts) * _COLOURS * 4, len(concepts) * SIDE**2]
+    require(
+        sum(sizes) == len(data), "folder", f"{folder}, where captions.json names {len(concepts)} pictures", "as drawn"
     )
+    palettes, index = torch.frombuffer(bytearray(data), dtype=torch.uint8).split(sizes)
     rows = index.view(len(concepts), SIDE**2, 1).long().expand(-1, -1, 4)
     rgba = palettes.view(len(concepts), _COLOURS, 4).gather(1, rows)  # (N, 32·32, 4)
-    names, groups, codes = (tuple(concept[key] for concept in concepts) for key in ("name", "group", "code"))
-    keywords = tuple(tuple(concept["keywords"]) for concept in concepts)
     return Emoji(rgba.mT.reshape(-1, 4, SIDE, SIDE).contiguous(), names, keywords, groups, codes)
 
 

@@ -54,7 +54,9 @@ class Shipped(Generic[M]):
         """Command, steps, seconds, hardware, seed and scores of the shipped run."""
         return record(self.name)
 
-    def train(self, run_folder: Path, weights_folder: Path = FOLDER, steps: int | None = None) -> dict[str, Any]:
+    def train(
+        self, run_folder: str | Path, weights_folder: str | Path = FOLDER, steps: int | None = None
+    ) -> dict[str, Any]:
         """Train from the start, or go on; save the averaged weights, their curve and record; return the record's facts.
 
         run_folder holds the checkpoint and the log; interrupt with Ctrl-C and call again to go on. Under `torchrun` the
@@ -79,5 +81,5 @@ class Shipped(Generic[M]):
             "scores": self.scores(average),
         }
         save_weights(self.name, average, facts, weights_folder)
-        save_curve(self.name, run_folder / "log.csv", weights_folder)
+        save_curve(self.name, Path(run_folder) / "log.csv", weights_folder)
         return facts

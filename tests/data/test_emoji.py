@@ -173,6 +173,29 @@ def test_a_cut_off_file_is_an_error(tmp_path, file, keep):
         emoji.read("noto", tmp_path)
 
 
+@pytest.mark.parametrize("change", ["fewer pictures", "no name", "a list", "no hash"])
+def test_changed_captions_are_an_error(tmp_path, change):
+    """The pictures as they were. Control: with captions as they were they are read, from a folder given as text."""
+    for name in ("fluent.xz", "captions.json"):
+        shutil.copy(emoji.FOLDER / name, tmp_path / name)
+    assert torch.equal(emoji.read("fluent", str(tmp_path)).rgba, emoji.load().rgba)
+    told = json.loads((tmp_path / "captions.json").read_text(encoding="utf-8"))
+    if change == "fewer pictures":
+        told["concepts"].pop()
+    elif change == "no name":
+        del told["concepts"][3]["name"]
+    elif change == "no hash":
+        told["sha256"]["fluent"] = None
+    else:
+        told = [told]
+    folder = tmp_path / "changed"
+    folder.mkdir()
+    shutil.copy(tmp_path / "fluent.xz", folder / "fluent.xz")
+    (folder / "captions.json").write_text(json.dumps(told), encoding="utf-8")
+    with pytest.raises(ValueError, match="folder: got"):
+        emoji.read("fluent", folder)
+
+
 def test_a_changed_file_is_an_error(tmp_path):
     shutil.copytree(emoji.FOLDER, tmp_path, dirs_exist_ok=True)
     shutil.copy(tmp_path / "fluent.xz", tmp_path / "noto.xz")  # whole, but not what captions.json vouches for

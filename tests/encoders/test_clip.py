@@ -191,6 +191,13 @@ def test_it_learns_true_pairs_and_nothing_from_shuffled_ones():
     assert found[True][1] >= 0.9 * math.log(32)
 
 
+def test_embeddings_of_mixed_precision():
+    one, other = units(5, 4, 0), units(5, 4, 1)
+    exact = contrastive_loss(one.double(), other.double(), 7.0)
+    for a, b in ((one, other.double()), (one.double(), other), (one.half(), other)):
+        assert torch.allclose(contrastive_loss(a, b, 7.0).double(), exact, atol=1e-2 if a.dtype == torch.half else 1e-5)
+
+
 def test_unusable_input_is_named(model):
     pictures, tokens = randn((2, 3, 8, 8), seeded(0)), captions(2, 0)
     for bad in (tokens[0], tokens.float(), torch.cat([tokens, tokens], 1), tokens + VOCAB, tokens.clamp(min=3)):

@@ -120,8 +120,8 @@ def test_merges_shorten_texts_like_those_learned_from_and_no_others():
 
 
 def test_merges_survive_a_file(tmp_path):
-    PAIRS.save(tmp_path / "merges.json")
-    again = BytePairTokenizer.load(tmp_path / "merges.json")
+    PAIRS.save(str(tmp_path / "merges.json"))
+    again = BytePairTokenizer.load(str(tmp_path / "merges.json"))
     assert again.merges == PAIRS.merges
     assert again.length == PAIRS.length
 

@@ -79,3 +79,17 @@ def test_bad_shapes_are_named():
         diversity(torch.zeros(3, 2), torch.tensor([0, 0, 1]))
     with pytest.raises(ValueError, match="points: got 2 values that are NaN"):
         covered(torch.full((2, 1), torch.nan), torch.zeros(3, 1), 1)
+
+
+def test_points_of_mixed_precision():
+    """Compared in the wider type: a half-precision copy lies where its numbers lie, a float64 one in the region."""
+    cloud = torch.randn(200, 5, generator=torch.Generator().manual_seed(0))
+    points = torch.randn(300, 5, generator=torch.Generator().manual_seed(1))
+    inside = covered(points, cloud)
+    assert 0 < int(inside.sum()) < 300
+    assert torch.equal(covered(points.double(), cloud), inside)
+    assert torch.equal(covered(points, cloud.double()), inside)
+    for half in (torch.float16, torch.bfloat16):
+        rounded = points.to(half)
+        assert torch.equal(covered(rounded, cloud), covered(rounded.float(), cloud))
+        assert torch.equal(covered(rounded, cloud.to(half)), covered(rounded.float(), cloud.to(half).float()))
