@@ -101,9 +101,7 @@ def _walk(
             x0 = denoise(leaf, t)
             leaf = leaf if through else (x0 := x0.detach().requires_grad_())
             push = sign * zeta * torch.autograd.grad(value(y - operator(x0)).sum(), leaf)[0]
-            x0 = x0.detach()
-            if into == "guess":
-                x0 = x0 + (sigma**2 / alpha if factor else 1.0) * push
+            x0 = x0.detach() + (into == "guess") * (sigma**2 / alpha if factor else 1.0) * push
             r = alpha * sigma_s / (alpha_s * sigma)
             x = r * sigma_s / sigma * x + alpha_s * (1 - r**2) * x0
             x = x + sigma_s * (1 - r**2).sqrt() * torch.randn(x.shape, generator=generator, dtype=x.dtype)
@@ -153,14 +151,14 @@ EXERCISE = Exercise(
         Mistake(
             "no-chain-rule",
             lambda *inputs: _walk(*inputs, through=False),
-            "You differentiated with respect to x̂0. The score lives at x_t: follow the chain rule through the denoiser. It "
-            "turns a correction of measured pixels into one of all that go with them.",
+            "You differentiated at x̂0. The score lives at x_t: follow the chain rule through the denoiser. "
+            "It turns a correction of measured pixels into one of all that go with them.",
         ),
         Mistake(
             "not-scaled",
             lambda *inputs: _walk(*inputs, value=lambda miss: miss.flatten(1).square().sum(1), sign=-1.0),
-            "You pushed along ∇r² without dividing by r. Then the push grows with the misfit, and early on, where the guess "
-            "is far off, it throws the picture away. Scale it: ζ/r.",
+            "You pushed along ∇r² without dividing by r. Then the push grows with the misfit, and early on, where the "
+            "guess is far off, it throws the picture away. Scale it: ζ/r.",
         ),
         Mistake(
             "whole-batch",
@@ -171,8 +169,7 @@ EXERCISE = Exercise(
         Mistake(
             "uphill",
             lambda *inputs: _walk(*inputs, sign=2.0),
-            "You moved away from the measurement. The log-likelihood is to grow, so the misfit is to shrink: subtract "
-            "its gradient.",
+            "You moved away from the measurement. The misfit is to shrink: subtract its gradient.",
         ),
         Mistake(
             "no-factor",
@@ -188,8 +185,7 @@ EXERCISE = Exercise(
     ),
     alternatives=(_by_jacobian,),
     hints=(
-        "A function inside your function, with one loop over neighbouring times. In it: a leaf, the guess, one r² per "
-        "picture, its gradient at the leaf, the corrected guess, the ancestral step.",
+        "One loop over neighbouring times. In it: a leaf, the guess, r², its gradient, the better guess, the step.",
         "`leaf = x.detach().requires_grad_()`, `x0 = denoise(leaf, t)`, and one scalar to differentiate: the sum of "
         "all r². Each picture's gradient is then divided by its own r; use `torch.where(r > 0, ..., 0.0)`.",
         "`x0.detach() - sigma**2 / alpha * torch.where(r > 0, zeta / r, 0.0) * gradient`, with r of shape (B, 1, …); "
