@@ -203,7 +203,7 @@ def _precisions_with_jitter(mean, covariance, matrix, y, noise):
 
 def _sdedit_with_jitter(mean, std, guide, t0, schedule):
     alpha, sigma = schedule(t0)
-    seen = alpha**2 * std**2 + sigma**2 + 1e-6
+    seen = alpha**2 * std**2 + sigma**2 + 1e-8
     gain = alpha * std**2 / seen
     return mean + gain * alpha * (guide - mean), gain**2 * sigma**2 + std**2 * sigma**2 / seen
 
