@@ -2,6 +2,7 @@
 
 import hashlib
 import inspect
+import re
 
 import pytest
 import torch
@@ -284,3 +285,20 @@ def test_the_chapter_has_one_build_and_one_open_experiment():
     exercises = load_chapter("03_forward_models")
     assert [exercise.difficulty for exercise in exercises] == [1, 3, 5, 4, 2]
     assert [task.id for task in load_experiments("03_forward_models")] == ["03-how-unsure"]
+
+
+def test_the_lecture_is_short_and_keeps_what_the_notebook_asks_to_predict(root):
+    text = (root / "lectures" / "03_forward_models.md").read_text(encoding="utf-8")
+    assert len(text.split()) <= 3000
+    shown = re.sub(r"<details>.*?</details>", "", text, flags=re.DOTALL)
+    for told in ("12.2", "0.222", ".648", ".328", ".984", ".124", ".625", "52 %"):
+        assert told in text, told
+        assert told not in shown, told
+    assert text.count("<details>") == text.count("</details>") >= 8
+
+
+def test_the_notebooks_titles_say_colours_where_the_metric_ignores_them(root):
+    source = (root / "notebooks" / "03_forward_models.py").read_text(encoding="utf-8")
+    assert "if colours do not count" in source
+    assert "A^+y$" not in source, "the measurement itself is shown"
+    assert "Budget: 60 s" in source

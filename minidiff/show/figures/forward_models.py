@@ -57,7 +57,7 @@ def sheet(
         tops[name] = bottom
         bottom += 1.06 + lines.get(name, 0) * 0.15 / scale
     columns = max(len(x) for x in rows.values())
-    _, ax = plt.subplots(figsize=(columns * scale + 1.2, bottom * scale + 0.4))
+    _, ax = plt.subplots(figsize=(columns * scale + 0.3 + 0.09 * max(map(len, rows)), bottom * scale + 0.4))
     for name, x in rows.items():
         pixels = ((x.detach().float().cpu().clamp(-1, 1) + 1) / 2).expand(-1, 3, -1, -1).permute(0, 2, 3, 1)
         for j, picture in enumerate(pixels):
