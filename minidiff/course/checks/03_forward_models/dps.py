@@ -8,7 +8,6 @@ from torch import Generator, Tensor
 
 from minidiff import guidance, operators
 from minidiff.course.exercise import Exercise, Inputs, Mistake
-from minidiff.data.mixtures import isotropic
 from minidiff.guidance import Denoise
 from minidiff.operators import Operator
 from minidiff.samplers import ddpm, sample
@@ -25,7 +24,7 @@ class _Counted:
 
     def __init__(self, shape: tuple[int, ...], schedule: Schedule, dtype: torch.dtype, g: Generator):
         self.shape, self.schedule, self.dtype, self.calls = shape, schedule, dtype, 0
-        self.world = isotropic(normal((3, torch.Size(shape[1:]).numel()), g), 0.6)
+        self.centres = normal((3, torch.Size(shape[1:]).numel()), g)
 
     def __call__(self, x_t: Tensor, t: Tensor) -> Tensor:
         fits = tuple(x_t.shape) == self.shape and x_t.dtype == self.dtype
@@ -34,7 +33,10 @@ class _Counted:
             isinstance(t, Tensor) and t.ndim == 0, "the denoiser's t", describe(t), "one time, a tensor of shape ()"
         )
         self.calls += 1
-        return self.world.denoise(x_t.double().flatten(1), t, self.schedule).reshape(self.shape).to(self.dtype)
+        (alpha, sigma), x = self.schedule(t), x_t.double().flatten(1)
+        seen = alpha**2 * 0.6**2 + sigma**2
+        nearer = (-(x[:, None] - alpha * self.centres).square().sum(2) / (2 * seen)).softmax(1) @ self.centres
+        return (nearer + alpha * 0.6**2 / seen * (x - alpha * nearer)).reshape(self.shape).to(self.dtype)
 
 
 def _draw_measured(seed: int) -> list[Inputs]:
@@ -77,9 +79,8 @@ def _sampled(sampler: Sampler, denoise: _Counted, operator: Operator, y: Tensor,
     grid = torch.tensor([0.95, 0.6, 0.2, 0.0], dtype=torch.float64)
     before = denoise.calls
     runs = [sampler(noise, grid, Generator().manual_seed(9_000_017 + len(y))) for _ in range(2)]
-    calls = (denoise.calls - before) / 2
-    early = sampler(noise, grid[:3], Generator().manual_seed(9_000_017))
-    return torch.stack(runs), early, noise, torch.tensor(calls)
+    calls = torch.tensor((denoise.calls - before) / 2)
+    return torch.stack(runs), sampler(noise, grid[:3], Generator().manual_seed(9_000_017)), noise, calls
 
 
 def _norm(miss: Tensor) -> Tensor:
@@ -104,8 +105,8 @@ def _walk(
             x0 = x0.detach() + (into == "guess") * (sigma**2 / alpha if factor else 1.0) * push
             r = alpha * sigma_s / (alpha_s * sigma)
             x = r * sigma_s / sigma * x + alpha_s * (1 - r**2) * x0
-            x = x + sigma_s * (1 - r**2).sqrt() * torch.randn(x.shape, generator=generator, dtype=x.dtype)
-            x = x + push if into == "step" else x
+            fresh = (1 - r**2).sqrt() * torch.randn(x.shape, generator=generator, dtype=x.dtype)
+            x = x + sigma_s * fresh + (into == "step") * push
         return x
 
     return sampler
