@@ -125,7 +125,7 @@ from minidiff.guidance import within
 
 guides["DPS for t ≤ 0.5"] = within(dps, prior, 0.0, 0.5)
 cpu_if_needed = device if device.type != "mps" else torch.device("cpu")  # Apple's GPUs have no float64
-n, target, drawn = 2000, posterior.sample(40_000, seeded(9))[0], {}
+n, target, drawn = 1000, posterior.sample(40_000, seeded(9))[0], {}
 for name, guide in guides.items():
     start = randn((n, 2), seeded(0), float64, cpu_if_needed)
     *_, x = sample(guide, start, times.linear(150, start=0.999), ddpm(schedule), seeded(1))
@@ -185,7 +185,7 @@ import hashlib
 
 from minidiff.systems import scenes_unconditional
 
-model, N = scenes_unconditional.MODEL.load().to(device), 40
+model, N = scenes_unconditional.MODEL.load().to(device), 32
 
 
 def fingerprint() -> str:
@@ -193,7 +193,7 @@ def fingerprint() -> str:
     return hashlib.sha256(weights).hexdigest()
 
 
-def pictures(guided, n: int = N, steps: int = 40, seed: int = 0) -> Tensor:
+def pictures(guided, n: int = N, steps: int = 30, seed: int = 0) -> Tensor:
     """Picture i from the noise of seed + i, ancestral sampling."""
     start = randn((n, 3, 16, 16), seeded(range(seed, seed + n)), device=device)
     *_, x = sample(guided, start, times.linear(steps), ddpm(schedule), seeded(range(seed + 1000, seed + 1000 + n)))
@@ -212,7 +212,7 @@ show.grid(plain[:20], columns=10, title=f"What the model draws by itself ({reada
 # ## 5. Four measurements, four posteriors (core, 25 minutes)
 #
 # Each forward model is one line: 25 % of the pixels; a Gaussian blur of 1.5 pixels; grey values; means of 2×2 blocks. Noise with
-# standard deviation 0.1 is added (pictures lie in [−1, 1]). The 40 scenes are of a kind the model never saw: their combinations of
+# standard deviation 0.1 is added (pictures lie in [−1, 1]). The 32 scenes are of a kind the model never saw: their combinations of
 # shape and colour were held out.
 #
 # **Predict.** For which of the four does the measurement leave the colours open? For which is pasting the measurement in
@@ -312,7 +312,7 @@ from minidiff import guidance
 from minidiff.systems import fashion
 
 wardrobe, blocks = fashion.DENOISER.load().to(device), operators.downsample(4)
-garments = fashion.pictures(range(10), w=1.0, per_class=1, model=wardrobe).to(device)
+garments = fashion.pictures(range(10), w=1.0, per_class=1, steps=12, model=wardrobe).to(device)
 seen_blocks = operators.observe(blocks, garments, 0.1, seeded(1))
 no_label, sheets = bind(wardrobe, **fashion.NULL), {"truth": garments, "measured: y": seen_blocks}
 pushes = {
@@ -321,7 +321,7 @@ pushes = {
 }
 for name, guided in pushes.items():
     begin = randn((10, 1, 28, 28), seeded(range(10)), device=device)
-    *_, sheets[name] = sample(guided, begin, times.linear(30, start=0.98), ddpm(schedule), seeded(0))
+    *_, sheets[name] = sample(guided, begin, times.linear(20, start=0.98), ddpm(schedule), seeded(0))
 
 # %%
 fit = {name: float(operators.residual(blocks, sheets[name], seen_blocks).square().mean().sqrt()) for name in pushes}
@@ -365,7 +365,7 @@ def by_hand(guide: Tensor, t0: float, steps: int, seed: int) -> Tensor:
 
 
 # %%
-starts, painted_value = (0.2, 0.5, 0.8), torch.full((40_000, 1), guide_value, dtype=float64)
+starts, painted_value = (0.2, 0.5, 0.8), torch.full((20_000, 1), guide_value, dtype=float64)
 ends = [by_hand(painted_value, t0, 400, seed) for seed, t0 in enumerate(starts, start=3)]
 assert torch.equal(ends[0], sdedit(one_cloud, painted_value, 0.2, ddpm(schedule), schedule, 400, seeded(3)))
 found = torch.tensor([[float(x.mean()), float(x.var())] for x in ends])
@@ -389,7 +389,7 @@ draw.closed_form(line, curves, starts, found, ("mean", "variance"), title)
 brush = operators.strokes(4)
 guide, sweep = brush(x0), [0.1, 0.2, 0.4, 0.6, 0.8, 1.0]
 edits = {
-    t0: sdedit(bind(model), guide, t0, ddpm(schedule), schedule, max(5, round(25 * t0)), seeded(range(N)))
+    t0: sdedit(bind(model), guide, t0, ddpm(schedule), schedule, max(5, round(20 * t0)), seeded(range(N)))
     for t0 in sweep
 }
 by_likelihood = pictures(likelihood(bind(model), operators.log_likelihood(brush, guide, 0.1), schedule))
