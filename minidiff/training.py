@@ -56,7 +56,11 @@ def drop_condition(cond: Mapping[str, Tensor], null: Mapping[str, Tensor], p: fl
     require(null.keys() == cond.keys(), "null", sorted(null), f"the keys of cond, {sorted(cond)}")
     batch = len(next(iter(cond.values())))
     dropped = torch.rand(batch, generator=generator) < p
-    return {k: torch.where(dropped.reshape(-1, *[1] * (v.ndim - 1)), null[k].to(v), v) for k, v in cond.items()}
+    out = {}
+    for name, value in cond.items():
+        rows = dropped.to(value.device).reshape(-1, *[1] * (value.ndim - 1))
+        out[name] = torch.where(rows, null[name].to(value), value)
+    return out
 
 
 def diffuse(
