@@ -20,13 +20,17 @@ def _draw_chains(seed: int) -> list[Inputs]:
         return (torch.stack([angle.cos(), angle.sin()], 1) @ basis)[order].float(), threshold
 
     return [
-        # 0.05 rad apart: cosine 0.99875. Chains of five and three, one alone; a chain of sixteen; no two alike.
+        # 0.05 rad apart: cosine 0.99875. Chains of five and three, one alone; no two alike.
         case([0, 1, 1, 1, 1, 9, 1, 1, 9], 4, 0.998, mixed=False),
-        case([0, *[1] * 15], 3, 0.998),
+        case([0, *[1] * 99], 3, 0.998),  # a copy of a copy of a copy …: 99 links from end to end
+        case([0, 9, 1, 1, 9, 1, 1, 1], 4, 0.998, mixed=False),  # the larger groups come later
         case([0, 5, 5, 5], 5, 0.998),
         case([0, 1, 6, 1, 6, 1], 2, 0.998),
         # Exactly at the threshold, in float32 as well: (½, ½, ½, ½) has the cosine ½ with every axis.
         (torch.cat([torch.eye(4)[:3], torch.full((1, 4), 0.5), -torch.eye(4)[:1]]), 0.5),
+        (torch.eye(3)[[0, 1, 0, 2, 1]], 1.0),  # only the very same
+        (torch.eye(3)[[1, 0, 2]], 0.0),  # all at the threshold
+        (torch.eye(2)[:1], 0.9),  # one picture
     ]
 
 

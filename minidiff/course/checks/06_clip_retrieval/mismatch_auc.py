@@ -12,12 +12,20 @@ from .._common import normal
 def _draw_scores(seed: int) -> list[Inputs]:
     g = Generator().manual_seed(seed)
 
-    def case(n: int, share: float, digits: int = 9) -> Inputs:
+    def case(n: int, share: float, digits: int = 9, unit: float = 1.0) -> Inputs:
         matched = torch.rand(n, generator=g) > share
         matched[0], matched[1] = True, False
-        return (normal((n,), g) + 1.2 * matched).round(decimals=digits), matched
+        return unit * (normal((n,), g) + 1.2 * matched).round(decimals=digits), matched
 
-    return [case(30, 0.3), case(40, 0.5, digits=0), case(12, 0.8), case(2, 0.5)]
+    return [
+        case(30, 0.3),
+        case(40, 0.5, digits=0),
+        case(12, 0.8),
+        case(2, 0.5),
+        case(25, 0.5, unit=-1.0),  # worse than a coin
+        case(25, 0.5, unit=1e-12),  # the order counts, not the unit
+        case(9, 0.5, unit=0.0),  # the same of everything
+    ]
 
 
 def mismatch_auc(scores: Tensor, matched: Tensor) -> float:

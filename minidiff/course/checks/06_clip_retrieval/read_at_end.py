@@ -9,20 +9,28 @@ from .._common import normal
 
 
 def _draw_tokens(seed: int) -> list[Inputs]:
-    g, end, start, pad = Generator().manual_seed(seed), 2, 1, 0
+    g, pad, start = Generator().manual_seed(seed), 0, 1
 
-    def case(lengths: list[int], width: int, d: int, fill: int = pad, dtype: torch.dtype = torch.float64) -> Inputs:
-        tokens = torch.full((len(lengths), width), fill)
+    def case(
+        lengths: list[int], width: int, d: int, end: int = 2, fill: int | None = pad, dtype: torch.dtype = torch.float64
+    ) -> Inputs:
+        """fill: what stands behind END; None for words, another START and another END among them."""
+        size = (len(lengths), width)
+        tokens = torch.randint(4, 30, size, generator=g) if fill is None else torch.full(size, fill)
         for row, n in zip(tokens, lengths):
-            row[: n - 1] = torch.randint(4, 30, (n - 1,), generator=g)
+            row[: n - 1] = 10 + torch.randint(20, (n - 1,), generator=g)
             row[0], row[n - 1] = start, end
-        return normal((len(lengths), width, d), g, dtype), tokens, end
+            if fill is None:
+                row[n:] = torch.tensor([start, end, *row[n + 2 :].tolist()])
+        return normal((*size, d), g, dtype), tokens, end
 
     return [
         case([4, 7, 2], 9, 3),
         case([6, 3, 5, 4], 6, 4, dtype=torch.float32),  # the first is full: END comes last
-        case([3, 5], 8, 2, fill=end),  # OpenAI's own padding: END, END, END, …
+        case([3, 5], 8, 2, fill=2),  # OpenAI's own padding: END, END, END, …
         case([4], 4, 5),  # a batch of one
+        case([3, 6, 2], 7, 1, end=7),  # another vocabulary, and one number a token
+        case([4, 2], 9, 3, end=3, fill=None),  # a second caption follows: it is not read
     ]
 
 
