@@ -16,7 +16,7 @@ from minidiff.randomness import initialised, randn, seeded
 from minidiff.samplers import ddim, ddpm, dpmpp_2m, euler, heun, sample
 from minidiff.schedules import DDPM, Cosine, Linear
 from minidiff.systems import fashion
-from minidiff.training import diffuse, draw_rows, fit
+from minidiff.training import diffuse, draw_rows, drop_condition, fit
 
 pytestmark = pytest.mark.cuda
 CPU, GPU = torch.device("cpu"), torch.device("cuda")
@@ -79,6 +79,14 @@ def test_rows_drawn_on_the_cpu_train_a_model_on_the_gpu():
     data = {"x0": torch.zeros(8, 1, 28, 28), "y": torch.arange(8)}
     (first,) = fit(model, diffuse(draw_rows(data, 4)), 1, bar=False)
     assert first.loss == pytest.approx(2.3, abs=0.5)  # log 10: it knows nothing yet
+
+
+def test_conditions_that_are_on_the_gpu_already_are_dropped_there():
+    rows, null = torch.arange(64), {"y": torch.tensor(-1)}
+    on = {str(d): drop_condition({"y": rows.to(d)}, null, 0.5, seeded([3])[0])["y"] for d in (CPU, GPU)}
+    assert on["cuda"].device.type == "cuda"
+    assert torch.equal(on["cpu"], on["cuda"].cpu())
+    assert 10 < int((on["cpu"] == -1).sum()) < 54
 
 
 @pytest.mark.slow
