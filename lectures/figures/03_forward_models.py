@@ -4,6 +4,7 @@ It also prints the numbers of the lecture's tables. About three minutes on one c
 """
 
 import io
+from dataclasses import fields
 from pathlib import Path
 
 import matplotlib
@@ -29,6 +30,7 @@ from minidiff.judges.wasserstein import floor, w1
 from minidiff.randomness import randn, seeded
 from minidiff.samplers import Step, ddim, ddpm, heun, sample
 from minidiff.schedules import Linear
+from minidiff.show.figures.forward_models import sheet
 from minidiff.systems import scenes_captioner, scenes_unconditional
 
 HERE, F64, LINEAR, NOISE, N = Path(__file__).parent, torch.float64, Linear(), 0.1, 128
@@ -104,14 +106,20 @@ def draw(guided: Denoise, n: int = N, steps: int = 50, step: Step | None = None)
     return x
 
 
-def correct(x: Tensor, colour: bool = True) -> float:
-    read = parse(x)
+def right(x: Tensor, colour: bool = True) -> Tensor:
+    """(B,) bool: which of the first B scenes were found; without colour: shapes and places."""
+    read, rows = parse(x), len(x)
     hide = lambda s: s if colour else Scenes(s.kind, torch.where(s.kind >= 0, 0, -1), s.size, s.row, s.column, s.ground)
-    return float((read.readable & same(hide(read.scenes), hide(TRUTH))).double().mean())
+    truth = Scenes(*(getattr(TRUTH, f.name)[:rows] for f in fields(Scenes)))
+    return read.readable & same(hide(read.scenes), hide(truth))
+
+
+def correct(x: Tensor, colour: bool = True) -> float:
+    return float(right(x, colour).double().mean())
 
 
 def inverse_problems() -> None:
-    plain, pictures = draw(bind(MODEL)), []
+    plain = draw(bind(MODEL))
     for name, forward in PROBLEMS.items():
         y = operators.observe(forward, X0, NOISE, seeded(1))
         y = forward(y) if name == "inpaint" else y
@@ -127,10 +135,20 @@ def inverse_problems() -> None:
         for way, x in ways.items():
             rms = float(operators.residual(forward, x, y).square().mean().sqrt()) / share**0.5
             print(f"{name}: {way}: residual {rms:.3f}, scene {correct(x):.3f}, without colour {correct(x, False):.3f}")
-        pictures += [inverse(y)[:10], ways["DPS"][:10]]
-    rows = ["truth", *(label for name in PROBLEMS for label in (f"{name}: $A^+y$", "DPS"))]
-    title = "One model, four measurements, four posteriors"
-    save(show.grid(torch.cat([X0[:10], *pictures]), columns=10, rows=rows, title=title).figure, "scenes")
+
+
+def restored() -> None:
+    """The first ten scenes of the table: what was measured, and what DPS makes of it, each with its verdict."""
+    rows, below = {"truth": X0[:10]}, {}
+    for name, forward in PROBLEMS.items():
+        y = operators.observe(forward, X0, NOISE, seeded(1))
+        y = (forward(y) if name == "inpaint" else y)[:10]
+        guided = likelihood(bind(MODEL), operators.log_likelihood(forward, y, NOISE), LINEAR)
+        rows[f"{name}: y"], rows[f"{name}: DPS"] = y, (x := draw(guided, 10))
+        pairs = zip(right(x).tolist(), right(x, colour=False).tolist())
+        below[f"{name}: DPS"] = ["right" if a else "other colour" if b else "other scene" for a, b in pairs]
+    sheet(rows, "One model, four measurements: what was measured, and one sample of DPS each", below, scale=0.8)
+    save(plt.gcf(), "scenes")
 
 
 def strokes() -> None:
@@ -155,7 +173,7 @@ def strokes() -> None:
     right.set(
         xlabel="distance to the strokes",
         ylabel="distance to a real scene",
-        title="Knowing the brush: faithful, and nearly as real",
+        title="Knowing the brush: far more faithful",
     )
     left.legend()
     right.legend()
@@ -170,10 +188,8 @@ def sentences() -> None:
     prompts = scenes_unconditional.WORLD.prompts(n, 11, "test")
     asked = scenes_captioner.tokens(captions(prompts))
     pairs = World(families=("relation",)).prompts(32, 5, "train")
-    rows = []
     for w in (0.0, 1.0, 3.0, 6.0, 12.0, 24.0):
         x = draw(classifier(bind(MODEL), lambda x, t: captioner.log_prob(x, t, asked), LINEAR, w), n)
-        rows.append(x[:10])
         shuffled = torch.stack([matches(prompts, x.roll(k, 0)).double() for k in range(1, 33)]).mean()
         print(f"captions, w = {w:g}: own {matches(prompts, x).double().mean():.3f}, another's {shuffled:.3f}, "
               f"readable {parse(x).readable.double().mean():.3f}", flush=True)  # fmt: skip
@@ -188,22 +204,28 @@ def sentences() -> None:
         "swapped",
         float(matches(both[32:] + both[:32], x).double().mean()),
     )
-    labels = [f"$w$ = {w:g}" for w in (0, 1, 3, 6, 12, 24)]
-    ax = show.grid(torch.cat(rows), columns=10, rows=labels, scale=0.85)
-    short = [
-        c.replace(" left of ", "\nleft of\n").replace(" right of ", "\nright of\n") for c in captions(prompts[:10])
-    ]
-    short = [c.replace(" above ", "\nabove\n").replace(" below ", "\nbelow\n") for c in short]
-    ax.set_xticks([18 * i + 9 for i in range(10)], short, fontsize=6)
-    save(ax.figure, "sentences")
+
+
+def obeyed() -> None:
+    """Eight captions at four strengths: a row for each strength, the caption at the foot of each column."""
+    captioner, strengths = scenes_captioner.MODEL.load(), (0.0, 1.0, 6.0, 12.0)
+    prompts = scenes_unconditional.WORLD.prompts(64, 11, "test")[:8]
+    asked, rows = scenes_captioner.tokens(captions(prompts)), {}
+    for w in strengths:
+        rows[f"w = {w:g}"] = draw(classifier(bind(MODEL), lambda x, t: captioner.log_prob(x, t, asked), LINEAR, w), 8)
+    shown = int(matches(prompts, rows["w = 12"]).sum())
+    sheet(rows, f"At w = 12, {shown} of these 8 show their caption", {"w = 12": captions(prompts)}, scale=1.15)
+    save(plt.gcf(), "sentences")
 
 
 def main() -> None:
     too_strong()
     points()
     inverse_problems()
+    restored()
     strokes()
     sentences()
+    obeyed()
 
 
 if __name__ == "__main__":

@@ -2,16 +2,20 @@
 
 import hashlib
 import inspect
+import re
 
 import pytest
 import torch
 
 from minidiff import operators, times
+from minidiff.course.diagnosis import judge, try_out
+from minidiff.course.exercise import find, load_chapter, load_experiments
 from minidiff.data.captions import captions
 from minidiff.data.mixtures import ring
 from minidiff.data.prompts import World, place
 from minidiff.data.scenes import Scenes, render
 from minidiff.editing import sdedit
+from minidiff.encoders.tokenizer import END, N_SPECIALS, PAD
 from minidiff.guidance import bind, classifier, likelihood, project
 from minidiff.judges.scenes import parse, same
 from minidiff.judges.scorecard import matches
@@ -172,3 +176,129 @@ def test_the_weights_say_where_they_come_from(name):
     entry = record(name)
     assert entry["command"] == f"minidiff train {name}"
     assert len(entry["sha256"]) == 64
+
+
+# ---------------------------------------------------------------- exercises: wrong answers that fewer inputs would pass
+
+
+def _pictures_or_points(operator, x0, y, noise):
+    square = (y - operator(x0)) ** 2
+    return -(square.sum((1, 2, 3)) if square.ndim == 4 else square.sum(1).reshape(len(x0), -1)[:, 0]) / (2 * noise**2)
+
+
+def _never_by_zero(operator, x0, y, noise):
+    return -((y - operator(x0)) ** 2).flatten(1).sum(1) / (2 * noise**2 + 1e-6)
+
+
+def _kalman_with_jitter(mean, covariance, matrix, y, noise):
+    seen = matrix @ covariance @ matrix.T + (noise**2 + 1e-6) * torch.eye(len(matrix)).to(matrix)
+    gain = torch.linalg.solve(seen, matrix @ covariance).T
+    return mean + gain @ (y - matrix @ mean), covariance - gain @ matrix @ covariance
+
+
+def _precisions_with_jitter(mean, covariance, matrix, y, noise):
+    prior = torch.linalg.inv(covariance + 1e-8 * torch.eye(len(mean)).to(mean))
+    after = torch.linalg.inv(prior + matrix.T @ matrix / (noise**2 + 1e-8))
+    return after @ (prior @ mean + matrix.T @ y / (noise**2 + 1e-8)), after
+
+
+def _sdedit_with_jitter(mean, std, guide, t0, schedule):
+    alpha, sigma = schedule(t0)
+    seen = alpha**2 * std**2 + sigma**2 + 1e-8
+    gain = alpha * std**2 / seen
+    return mean + gain * alpha * (guide - mean), gain**2 * sigma**2 + std**2 * sigma**2 / seen
+
+
+def _sdedit_of_straight_or_round_paths(mean, std, guide, t0, schedule):
+    alpha, sigma = schedule(t0)
+    alpha = alpha.clamp(max=1 - sigma if abs(alpha + sigma - 1) < 1e-6 else (1 - sigma**2).clamp(min=0).sqrt())
+    seen = alpha**2 * std**2 + sigma**2
+    gain = alpha * std**2 / seen
+    return mean + gain * alpha * (guide - mean), gain**2 * sigma**2 + std**2 * sigma**2 / seen
+
+
+def _softmax_then_log(logits, tokens):
+    target = tokens[:, 1:]
+    return (logits.softmax(2).log().gather(2, target[..., None])[..., 0] * (target != PAD)).sum(1)
+
+
+def _known_words_only(logits, tokens):
+    target = tokens[:, 1:]
+    counted = (target >= N_SPECIALS) | (target == END)
+    return (logits.log_softmax(2).gather(2, target[..., None])[..., 0] * counted).sum(1)
+
+
+WRONG = {
+    "03-log-likelihood": (_pictures_or_points, _never_by_zero),
+    "03-gaussian-posterior": (_kalman_with_jitter, _precisions_with_jitter),
+    "03-sdedit-gaussian": (_sdedit_with_jitter, _sdedit_of_straight_or_round_paths),
+    "03-caption-log-prob": (_softmax_then_log, _known_words_only),
+}
+BUILT = {
+    "the root is differentiated": ("square.sum(), leaf", "square.sqrt().sum(), leaf"),
+    "divided by a misfit of 0": ("torch.where(r > 0, zeta / r, 0.0)", "zeta / r"),
+    "everybody's misfit": ("square.sum(), leaf", "square.mean(), leaf"),
+    "points only": ("sqrt().reshape(-1, *[1] * (x.ndim - 1))", "sqrt()[:, None]"),
+    "a linear path": ("q = alpha * sigma_s / (alpha_s * sigma)", "q = (1 - sigma) * sigma_s / ((1 - sigma_s) * sigma)"),
+    "the large variance": ("x = mean + sigma_s *", "x = mean + (sigma if sigma_s > 0 else sigma_s) *"),
+    "noise from elsewhere": ("generator=generator, ", ""),
+    "the noise is walked on": ("x = noise\n", "x = noise.mul_(1.0).add_(0.1)\n"),
+    "never away from the measurement": ("zeta / r, 0.0", "max(zeta, 0.0) / r, 0.0"),
+    "asked twice": ("x0 = denoise(leaf, t)", "x0 = denoise(leaf, t) + 0 * denoise(x, t)"),
+    "one time per picture": ("x0 = denoise(leaf, t)", "x0 = denoise(leaf, t.expand(len(x)))"),
+    "no noise in the last step": (
+        "torch.randn(x.shape, generator=generator, dtype=x.dtype)",
+        "torch.randn(x.shape, generator=generator, dtype=x.dtype) * (s > times[-1])",
+    ),
+}  # fmt: skip
+
+
+def _built(root, old: str, new: str):
+    """The master's solution of the build with one thing changed."""
+    master = (root / "solutions" / "03_forward_models.py").read_text(encoding="utf-8")
+    source = master.split('answer="03-dps"\n')[1].split("# %% [markdown]")[0]
+    assert source.count(old) == 1, old
+    scope = {"torch": torch, "Tensor": torch.Tensor, "Generator": torch.Generator} | dict.fromkeys(
+        ("Callable", "Schedule")
+    )
+    exec(source.replace(old, new), scope)
+    return scope["dps"]
+
+
+@pytest.mark.parametrize(("id", "wrong"), [(id, wrong) for id, found in WRONG.items() for wrong in found])
+def test_plausible_wrong_answers_are_refused(id, wrong):
+    assert judge(find(id), try_out(find(id), wrong)).kind != "passed"
+
+
+@pytest.mark.parametrize(("old", "new"), BUILT.values(), ids=BUILT)
+def test_a_build_with_one_thing_wrong_is_refused(root, old, new):
+    assert judge(find("03-dps"), try_out(find("03-dps"), _built(root, old, new), [0])).kind != "passed"
+
+
+def test_the_build_as_it_is_passes(root):
+    assert (
+        judge(find("03-dps"), try_out(find("03-dps"), _built(root, "x = noise\n", "x = noise\n"), [0])).kind == "passed"
+    )
+
+
+def test_the_chapter_has_one_build_and_one_open_experiment():
+    exercises = load_chapter("03_forward_models")
+    assert [exercise.difficulty for exercise in exercises] == [1, 3, 5, 4, 2]
+    assert [task.id for task in load_experiments("03_forward_models")] == ["03-how-unsure"]
+
+
+def test_the_lecture_is_short_and_keeps_what_the_notebook_asks_to_predict(root):
+    text = (root / "lectures" / "03_forward_models.md").read_text(encoding="utf-8")
+    assert len(text.split()) <= 3000
+    shown = re.sub(r"<details>.*?</details>", "", text, flags=re.DOTALL)
+    for told in ("12.2", "0.222", ".648", ".328", ".984", ".124", ".625", "52 %"):
+        assert told in text, told
+        assert told not in shown, told
+    assert text.count("<details>") == text.count("</details>") >= 8
+
+
+def test_the_notebooks_titles_say_colours_where_the_metric_ignores_them(root):
+    source = (root / "notebooks" / "03_forward_models.py").read_text(encoding="utf-8")
+    assert "if colours do not count" in source
+    assert "A^+y$" not in source, "the measurement itself is shown"
+    assert "Budget: 60 s" in source

@@ -249,7 +249,7 @@ WRONG = {
             "mutation",
             "Your function writes into its argument `prior_score`. Whoever calls it may still need the old values: "
             "make a new tensor (`a = a + b` rather than `a += b`, no methods that end in `_`)."
-            " On 3 of the 15 sets of inputs it is right: those where `w` is 0, and nowhere else.",
+            " On 3 of the 24 sets of inputs it is right: those where `w` is 0, and nowhere else.",
         ),
     ),
     "mutation of both": (

@@ -145,8 +145,8 @@ def test_wrong_answers_are_told_why(line, state, text):
 
 
 def test_partial_credit_is_the_share_of_inputs_that_came_out_right():
-    answer = f"{HEAD}    return (prior_score + w * likelihood_score).double()\n"  # wrong for float32, 1 of 5 inputs
-    assert item(answer, rules=replace(RULES, partial=True)).points == 1.6
+    answer = f"{HEAD}    return (prior_score + w * likelihood_score).double()\n"  # wrong for float32, 1 of 8 inputs
+    assert item(answer, rules=replace(RULES, partial=True)).points == 1.75
     forgotten = item(f"{HEAD}    return prior_score + likelihood_score\n", rules=replace(RULES, partial=True))
     assert (forgotten.state, forgotten.points) == (State.FAIL, 0.0), (
         "a named mistake earns nothing, right at w = 1 or not"

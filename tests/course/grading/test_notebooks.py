@@ -123,5 +123,5 @@ def test_alterations_without_effect_are_noted():
         "the check cell 01-langevin-check was edited (no effect)",
         '"points" of the cell 01-langevin-check was 2 and is 99 (no effect)',
     ]
-    assert belongs(untouched, master) == 12
+    assert belongs(untouched, master) == 11, "five answers, their checks, one experiment"
     assert belongs(untouched, MASTERS["02_conditional_training"]) == 0

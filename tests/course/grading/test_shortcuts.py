@@ -45,7 +45,7 @@ ANSWERING = {
     "01-noisy-classifier": {"minidiff.data.mixtures.isotropic"},
     "01-langevin": set(),
     "02-ddim-step": {"minidiff.samplers.ddim"},
-    "03-dps": {"minidiff.guidance.likelihood"},
+    "03-dps": {"minidiff.guidance.dps", "minidiff.samplers.ddpm", "minidiff.samplers.sample"},
     "05-combine-branches": {"minidiff.guidance.extrapolate"},
     "05-drop-labels": {"minidiff.training.drop_condition"},
     "06-mismatch-auc": {"minidiff.retrieval.auc"},
@@ -89,7 +89,7 @@ def test_the_shipped_solutions_get_no_flag(exercise):
 
 def written(exercise, function) -> str:
     """The source of an alternative or a mistake, alone, as a student could have written it."""
-    module, code = sys.modules[exercise.draw.__module__], function.__code__
+    module, code = sys.modules[function.__module__], function.__code__
     arguments = list(code.co_varnames[: code.co_argcount])
     nodes = [
         node
@@ -208,7 +208,7 @@ def test_shortcuts_are_named(source, found):
 
 RE_EXPORTED = [
     ("02-ddim-step", "from minidiff.samplers import ddim", "minidiff.samplers.ddim"),
-    ("03-dps", "from minidiff.guidance import likelihood as dps", "minidiff.guidance.likelihood"),
+    ("03-dps", "from minidiff.guidance import dps as guide", "minidiff.guidance.dps"),
     ("03-log-likelihood", "import minidiff.operators as o\no.log_likelihood", "minidiff.operators.log_likelihood"),
     ("03-sdedit-gaussian", "from minidiff import editing\nediting.gaussian_sdedit", None),
     ("04-algorithm-2", "from minidiff.samplers import ddim", "minidiff.samplers.ddim"),

@@ -1,6 +1,5 @@
 """Exercise 02-train: the whole training of a conditional velocity network."""
 
-from collections.abc import Callable, Iterable
 from math import inf
 
 import torch
@@ -17,11 +16,7 @@ from minidiff.values import describe_value
 
 from .._common import normal
 from ._common import require_one_time_each
-
-Weights = dict[str, Tensor]
-Net = Callable[[Weights, Tensor, Tensor, Tensor], Tensor]
-Draw = Callable[[int], tuple[Tensor, Tensor]]
-Trained = tuple[Weights, Weights, Tensor]
+from ._train_by_hand import Draw, Net, Trained, Weights, by_hand
 
 
 def _net(weights: Weights, x_t: Tensor, t: Tensor, vector: Tensor) -> Tensor:
@@ -101,46 +96,6 @@ def train(
     return run[-1].model.net.state(), run[-1].ema.net.state(), losses  # type: ignore
 
 
-def _by_hand(mend: str = "") -> Callable[..., Trained]:
-    """The loop written out, with one thing wrong: which one, `mend` says; "" is right."""
-
-    def train(
-        net: Net, weights: Weights, draw: Draw, steps: int, lr: float, decay: float, drop: float, generator: Generator
-    ) -> Trained:
-        now = {name: value.clone().requires_grad_() for name, value in weights.items()}
-        average = dict(now) if mend == "alias" else {name: value.clone() for name, value in weights.items()}
-        if mend == "zero":
-            average = {name: torch.zeros_like(value) for name, value in weights.items()}
-        optimizer, losses = torch.optim.AdamW(now.values(), lr=lr), []
-        for step in range(steps):
-            x0, y = draw(step)
-            t, eps = torch.rand(len(x0), generator=generator), torch.randn(x0.shape, generator=generator)
-            dropped = torch.rand(len(x0), generator=generator) < drop
-            if mend != "never dropped":
-                y = torch.where(dropped, len(now["labels"]) - 1, y)
-            t_ = t.reshape(-1, *[1] * (x0.ndim - 1))
-            output = net(now, (1 - t_) * x0 + t_ * eps, t_ if mend == "time" else t, now["labels"][y])
-            loss = (output - (eps - x0)).square().mean()
-            if mend != "gradients":
-                optimizer.zero_grad()
-            loss.backward()
-            if mend == "early":
-                _follow(average.values(), now.values(), decay, step)
-            optimizer.step()
-            if mend != "early":
-                _follow(average.values(), now.values(), decay, step)
-            losses.append(float(loss.detach()))
-        return {name: value.detach() for name, value in now.items()}, average, torch.tensor(losses)
-
-    return train
-
-
-@torch.no_grad()
-def _follow(averages: Iterable[Tensor], values: Iterable[Tensor], decay: float, step: int) -> None:
-    for average, value in zip(averages, values):
-        average.lerp_(value, 1 - min(decay, (1 + step) / (10 + step)))
-
-
 def _flat(answer: Trained, net: Net, weights: Weights, *others: object) -> tuple[Tensor, ...]:
     """Losses, weights and averages, one after the other."""
     fits = isinstance(answer, (tuple, list)) and len(answer) == 3
@@ -167,42 +122,42 @@ EXERCISE = Exercise(
     mistakes=(
         Mistake(
             "average-from-zero",
-            _by_hand("zero"),
+            by_hand("zero"),
             "Your average starts at zero. Until it has forgotten that, all averaged weights are too small. Start it as "
             "a copy of the first weights.",
         ),
         Mistake(
             "average-before-the-step",
-            _by_hand("early"),
+            by_hand("early"),
             "You update the average before the optimizer's step, so it is always one step behind. After the last step "
             "it has never seen the last weights. Step first, then average.",
         ),
         Mistake(
             "gradients-not-zeroed",
-            _by_hand("gradients"),
+            by_hand("gradients"),
             "Your gradients add up: `backward` adds to what is in `.grad`. Clear it in every step, before `backward`, "
             "with `optimizer.zero_grad()`.",
         ),
         Mistake(
             "average-is-the-weights",
-            _by_hand("alias"),
+            by_hand("alias"),
             "Your averages are the trained tensors themselves, under another name: a dict copied by `dict(…)` holds "
             "the same tensors. Clone every tensor.",
         ),
         Mistake(
             "time-with-trailing-ones",
-            _by_hand("time"),
+            by_hand("time"),
             "You handed the network t of shape (B, 1, …). That shape multiplies pictures; the network wants one time "
             "per picture, (B,).",
         ),
         Mistake(
             "labels-never-dropped",
-            _by_hand("never dropped"),
+            by_hand("never dropped"),
             'You never drop a label, so the last row of the table is never trained, and asking for "no label" gives '
             "whatever it began with. Where the coin says so, replace y by the number of that row.",
         ),
     ),
-    alternatives=(_by_hand(),),
+    alternatives=(by_hand(),),
     shortcuts=("minidiff.training.fit", "minidiff.training.EMA", "minidiff.loop.EMA", "minidiff.training.diffuse"),
     hints=(
         "Before the loop: copies of the weights that require gradients, other copies for the average, an optimizer. "

@@ -5,18 +5,20 @@ import torch.nn.functional as F
 from torch import Generator, Tensor
 
 from minidiff.course.exercise import Exercise, Inputs, Mistake
-from minidiff.encoders.tokenizer import END, N_SPECIALS, PAD, START
+from minidiff.encoders.tokenizer import END, PAD, START, UNKNOWN
 
 
 def _draw_captions(seed: int) -> list[Inputs]:
     g = Generator().manual_seed(seed)
 
-    def case(lengths: list[int], length: int, vocabulary: int, dtype: torch.dtype = torch.float64) -> Inputs:
-        tokens = torch.randint(N_SPECIALS, vocabulary, (len(lengths), length), generator=g)
+    def case(
+        lengths: list[int], length: int, vocabulary: int, dtype: torch.dtype = torch.float64, scale: float = 2.0
+    ) -> Inputs:
+        tokens = torch.randint(UNKNOWN, vocabulary, (len(lengths), length), generator=g)
         place, ends = torch.arange(length), torch.tensor(lengths)[:, None] + 1
         tokens = torch.where(place == ends, END, torch.where(place > ends, PAD, tokens))
         tokens[:, 0] = START
-        logits = 2 * torch.randn(len(lengths), length - 1, vocabulary, generator=g, dtype=torch.float64)
+        logits = scale * torch.randn(len(lengths), length - 1, vocabulary, generator=g, dtype=torch.float64)
         return logits.to(dtype), tokens
 
     return [
@@ -24,6 +26,7 @@ def _draw_captions(seed: int) -> list[Inputs]:
         case([4, 4], 6, 7, torch.float32),  # no padding at all
         case([2], 6, 8),  # a batch of one
         case([0, 2], 5, 6),  # an empty caption: START, END
+        case([3, 2], 6, 9, scale=400.0),  # a captioner that is very sure: softmax alone rounds to 0
     ]
 
 

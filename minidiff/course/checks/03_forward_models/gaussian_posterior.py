@@ -11,8 +11,10 @@ from minidiff.course.exercise import Exercise, Inputs, Mistake
 def _draw_gaussians(seed: int) -> list[Inputs]:
     g = Generator().manual_seed(seed)
 
-    def case(dim: int, m: int, noise: float, known: int = 0, dtype: torch.dtype = torch.float64) -> Inputs:
-        root = torch.randn(dim, dim, generator=g, dtype=torch.float64) + torch.eye(dim, dtype=torch.float64)
+    def case(
+        dim: int, m: int, noise: float, known: int = 0, dtype: torch.dtype = torch.float64, scale: float = 1.0
+    ) -> Inputs:
+        root = scale * (torch.randn(dim, dim, generator=g, dtype=torch.float64) + torch.eye(dim, dtype=torch.float64))
         root[:known] = 0  # these coordinates are known beforehand: variance 0
         mean, y = (torch.randn(n, generator=g, dtype=torch.float64) for n in (dim, m))
         matrix = torch.randn(m, dim, generator=g, dtype=torch.float64)
@@ -24,6 +26,8 @@ def _draw_gaussians(seed: int) -> list[Inputs]:
         case(3, 1, 0.0),  # measured without noise
         case(4, 2, 0.3, known=1),  # a prior that knows one coordinate
         case(1, 1, 1.0),
+        case(2, 4, 0.7),  # more measurements than unknowns
+        case(3, 1, 0.0, scale=1e-3),  # a prior that is very sure of itself, and a measurement that is surer
     ]
 
 

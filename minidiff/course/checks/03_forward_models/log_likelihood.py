@@ -25,6 +25,8 @@ def _draw_measured(seed: int) -> list[Inputs]:
         case((1, 5), operators.matrix(matrix), 2.0),  # a batch of one
         case((3, 3, 4, 4), operators.grey(), 0.5, torch.float32),  # pictures seen in grey
         case((2, 3, 4, 4), operators.downsample(2), 0.3),  # pictures seen in blocks
+        case((3, 5), lambda x: x[:, None, :3] * torch.ones(2, 1).to(x), 0.5),  # three numbers, each measured twice
+        case((2, 5), operators.matrix(matrix), 0.001),  # a very exact measurement
     ]
 
 

@@ -7,15 +7,18 @@ from torch import Generator, Tensor
 
 from minidiff.course.exercise import Exercise, Inputs, Mistake
 from minidiff.editing import gaussian_sdedit
-from minidiff.schedules import Cosine, Linear, Schedule
+from minidiff.schedules import Cosine, Karras, Linear, Schedule
 
 
 def _draw_strokes(seed: int) -> list[Inputs]:
     g = Generator().manual_seed(seed)
 
-    def case(shape: tuple[int, ...], t0: float, schedule: Schedule, dtype: torch.dtype = torch.float64) -> Inputs:
+    def case(
+        shape: tuple[int, ...], t0: float, schedule: Schedule, dtype: torch.dtype = torch.float64, scale: float = 1.0
+    ) -> Inputs:
         guide = (2 * torch.randn(*shape, generator=g, dtype=torch.float64)).to(dtype)
         mean, std = (float(v) for v in torch.rand(2, generator=g, dtype=torch.float64) + 0.3)
+        mean, std = (-mean, std) if len(shape) > 1 else (mean, scale * std)
         return mean, std, guide, torch.tensor(t0, dtype=dtype), schedule
 
     return [
@@ -24,6 +27,8 @@ def _draw_strokes(seed: int) -> list[Inputs]:
         case((2, 3), 0.3, Linear(), torch.float32),
         case((3,), 1.0, Linear()),  # nothing of the guide is left
         case((3,), 0.0, Linear()),  # nothing is changed
+        case((1,), 0.4, Karras()),  # σ is about 2 here, and α is 1
+        case((2,), 0.001, Linear(), scale=1e-3),  # a prior as narrow as the noise is small
     ]
 
 
@@ -67,7 +72,7 @@ EXERCISE = Exercise(
     id="03-sdedit-gaussian",
     title="How much of the strokes survives?",
     points=2,
-    difficulty=3,
+    difficulty=4,
     importance=3,
     minutes=10,
     draw=_draw_strokes,
