@@ -2,6 +2,7 @@
 
 import textwrap
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -42,7 +43,7 @@ def training(losses: Sequence[float], chance: float, floor: float, title: str) -
     ax.axhline(chance, color=BLACK, linestyle=":", label=f"chance, {chance:.2f}")
     ax.axhline(floor, color="grey", linestyle="--", label=f"floor of new batches, {floor:.2f}")
     ax.set(xlabel="step", ylabel="loss", ylim=(0, 3.8), title=title)
-    ax.legend(loc="center right")
+    ax.legend(loc="upper right", bbox_to_anchor=(1.0, 0.88))
 
 
 def with_spread(
@@ -97,7 +98,7 @@ def scores(parts: Mapping[str, Tensor], title: str) -> None:
     _, (ax,) = panels(1, 1, size=(5.8, 3.0))
     for i, (name, part) in enumerate(parts.items()):
         last = i == len(parts) - 1
-        style = {"histtype": "step", "linewidth": 1.8} if last else {"alpha": 0.6}
+        style: dict[str, Any] = {"histtype": "step", "linewidth": 1.8} if last else {"alpha": 0.6}
         ax.hist(part.numpy(), bins=60, range=(-0.5, 1), density=True, label=name, **style)
     ax.set(xlabel="cosine of picture and text", ylabel="density", title=title)
     ax.legend()
