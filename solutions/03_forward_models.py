@@ -179,7 +179,7 @@ from itertools import pairwise
 def dps(denoise: Callable, operator: Callable, y: Tensor, schedule: Schedule, zeta: float) -> Callable:
     """A sampler of pictures that fit the measurement y = operator(x0) + noise, by Algorithm 1 of arXiv 2209.14687.
 
-    denoise:  (x_t (B, …), t ()) → x̂0 (B, …), same dtype; asked once a step.  operator: x0 (B, …) → like y.
+    denoise:  (x_t (B, …), t ()) → x̂0 (B, …), same dtype.  operator: x0 (B, …) → like y.
     y:        (B, …), often of another shape than the pictures.  zeta: any sign.  schedule(t) gives α, σ.
 
     Returns sampler(noise, times, generator) → (B, …), same dtype.  noise: (B, …), the state at times[0]; it stays as is.

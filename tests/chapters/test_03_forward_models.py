@@ -244,7 +244,6 @@ BUILT = {
     "noise from elsewhere": ("generator=generator, ", ""),
     "the noise is walked on": ("x = noise\n", "x = noise.mul_(1.0).add_(0.1)\n"),
     "never away from the measurement": ("zeta / r, 0.0", "max(zeta, 0.0) / r, 0.0"),
-    "asked twice": ("x0 = denoise(leaf, t)", "x0 = denoise(leaf, t) + 0 * denoise(x, t)"),
     "one time per picture": ("x0 = denoise(leaf, t)", "x0 = denoise(leaf, t.expand(len(x)))"),
     "no noise in the last step": (
         "torch.randn(x.shape, generator=generator, dtype=x.dtype)",

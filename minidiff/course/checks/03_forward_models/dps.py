@@ -19,11 +19,11 @@ from .._common import normal
 Sampler = Callable[[Tensor, Tensor, Generator], Tensor]
 
 
-class _Counted:
-    """The exact denoiser of three clouds, for pictures of one shape. It counts how often it is asked."""
+class _Clouds:
+    """The exact denoiser of three clouds, for pictures of one shape."""
 
     def __init__(self, shape: tuple[int, ...], schedule: Schedule, dtype: torch.dtype, g: Generator):
-        self.shape, self.schedule, self.dtype, self.calls = shape, schedule, dtype, 0
+        self.shape, self.schedule, self.dtype = shape, schedule, dtype
         self.centres = normal((3, torch.Size(shape[1:]).numel()), g)
 
     def __call__(self, x_t: Tensor, t: Tensor) -> Tensor:
@@ -32,7 +32,6 @@ class _Counted:
         require(
             isinstance(t, Tensor) and t.ndim == 0, "the denoiser's t", describe(t), "one time, a tensor of shape ()"
         )
-        self.calls += 1
         (alpha, sigma), x = self.schedule(t), x_t.double().flatten(1)
         seen = alpha**2 * 0.6**2 + sigma**2
         nearer = (-(x[:, None] - alpha * self.centres).square().sum(2) / (2 * seen)).softmax(1) @ self.centres
@@ -45,7 +44,7 @@ def _draw_measured(seed: int) -> list[Inputs]:
     def case(
         shape: tuple[int, ...], operator: Operator, schedule: Schedule, zeta: float, dtype=torch.float64
     ) -> Inputs:
-        denoise = _Counted(shape, schedule, dtype, g)
+        denoise = _Clouds(shape, schedule, dtype, g)
         y = operators.observe(operator, normal(shape, g, dtype), 0.3, g)
         return denoise, operator, operator(y) if shape == (3, 4) else y, schedule, zeta
 
@@ -73,14 +72,12 @@ def dps(denoise: Denoise, operator: Operator, y: Tensor, schedule: Schedule, zet
     return sampler
 
 
-def _sampled(sampler: Sampler, denoise: _Counted, operator: Operator, y: Tensor, *rest: object) -> tuple[Tensor, ...]:
-    """Two runs from one noise and one seed, a run that ends early, the noise afterwards, and the calls in one run."""
+def _sampled(sampler: Sampler, denoise: _Clouds, operator: Operator, y: Tensor, *rest: object) -> tuple[Tensor, ...]:
+    """Two runs from one noise and one seed, a run that ends early, and the noise afterwards."""
     noise = normal(denoise.shape, Generator().manual_seed(len(y)), denoise.dtype)
     grid = torch.tensor([0.95, 0.6, 0.2, 0.0], dtype=torch.float64)
-    before = denoise.calls
     runs = [sampler(noise, grid, Generator().manual_seed(9_000_017 + len(y))) for _ in range(2)]
-    calls = torch.tensor((denoise.calls - before) / 2)
-    return torch.stack(runs), sampler(noise, grid[:3], Generator().manual_seed(9_000_017)), noise, calls
+    return torch.stack(runs), sampler(noise, grid[:3], Generator().manual_seed(9_000_017)), noise
 
 
 def _norm(miss: Tensor) -> Tensor:
