@@ -89,7 +89,7 @@ tables_8 = {
 }
 right_8 = [int((table.argmax(1) == torch.arange(8)).sum()) for table in tables_8.values()]
 assert right_8[0] < 4 < right_8[1] == 8
-draw.cosines(pictures_8, tables_8, f"Of 8 captions, {right_8[0]} are found before training and {right_8[1]} after it")
+draw.cosines(pictures_8, tables_8, f"Captions found: {right_8[0]} of 8 before training, {right_8[1]} of 8 after it")
 
 # %% [markdown]
 # **Why is the text tower read at END?** Its mask is causal: only END, the last token, has seen the whole caption, and it never sees the
@@ -338,9 +338,7 @@ draw.with_spread(counts, ensembles, levels, axes_named, "More names make a bette
 # differ most are punished. Which classes are confused with which?
 
 # %%
-map_title = (
-    f"Right: {share_right(whole):.0%} of 123 (Noto: {share_right(whole, 'noto'):.0%}); many go astray among things"
-)
+map_title = f"Right: {share_right(whole):.0%} of 123 (Noto: {share_right(whole, 'noto'):.0%}); people, faces and symbols stand out"
 draw.classes(unseen["fluent"] @ whole.T, answers, kinds, map_title)
 
 # %% [markdown]

@@ -93,7 +93,7 @@ show.table({"END": [moved], "the last position": [naive]}, ["8 more PADs move th
 # **Predict first.** A batch of 64 pairs whose vectors are random: what is the loss at scale 0, and can it be lower at scale 14?
 # Where does the scale go once every training pair is right?
 #
-# **Build** the training of a CLIP: two towers, one table, a quiz in both directions, and a scale that is learned (lecture, section 2).
+# **Build** the training of a CLIP: two towers, one table, a quiz in both directions, and a scale that is learned (lecture, section 2: the loss, derived).
 #
 # 1. *Batch.* So that runs can be compared, a step draws in this order, all from `generator`: `batch` rows, the first of
 #    `torch.randperm(N)`, then for each row one of its K captions (`torch.randint`).
@@ -184,9 +184,9 @@ figure, axes = show.panels(1, 2, size=(4.2, 2.8))
 for name, curve in (("pairs", losses), ("captions shuffled", losses_control)):
     axes[0].plot(curve, label=name)
 axes[0].axhline(math.log(64), color="black", linestyle=":", label="chance, ln 64")
-axes[0].set(xlabel="step", ylabel="loss", ylim=(0, 6), title="Training: shuffled captions are learned later")
+axes[0].set(xlabel="step", ylabel="loss", ylim=(0, 6), title="Shuffled captions are learned too: by heart")
 axes[0].legend()
-queries = ["face", "fruit", "flower", "house", "red heart", "blue"]
+queries = ["face", "person", "fish", "arrow", "red", "blue"]
 best = cosines(yours, words.encode(queries), test).topk(6).indices
 show.grid(emoji.pictures("fluent")[test[best.flatten()]], 6, rows=queries, ax=axes[1], title="Nearest of 123 unseen")
 
@@ -312,12 +312,12 @@ def detected(fault: str) -> tuple[float, Tensor, Tensor]:
 
 # %%
 figure, axes = show.panels(1, 3, size=(3.1, 2.6), sharey=True)
-found = {}
-for ax, fault in zip(axes, ("somebody else's", "count", "relation")):
+found, titles = {}, {"somebody else's": "somebody else's", "count": "another number", "relation": "turned round"}
+for ax, fault in zip(axes, titles):
     found[fault], scores, matched = detected(fault)
     for name, part in (("right text", matched), ("wrong text", ~matched)):
         ax.hist(scores[part], bins=40, range=(-0.5, 1), alpha=0.6, label=name)
-    ax.set(xlabel="cosine", title=f"{fault}: AUC {found[fault]:.2f}")
+    ax.set(xlabel="cosine", title=f"{titles[fault]}: AUC {found[fault]:.2f}")
 axes[0].legend()
 assert found["somebody else's"] > 0.95
 assert abs(found["relation"] - 0.5) < 0.08
@@ -404,4 +404,33 @@ tried = {"B = 64, 400 steps": measure(64, 400), "B = 256, 100 steps": measure(25
 show.table(tried, ["25,600 pairs, 2 seeds", "unseen: R@10", "trained: R@1", "scale"])
 
 # %% [markdown] answer="06-which-batch"
-# TODO
+# R@10 of names and keywords among 123 unseen pictures (chance 0.08), R@1 among 123 trained ones (chance 0.01), the last
+# scale; mean ± spread over 5 seeds.
+#
+# | batch | steps | rate | unseen: R@10 | trained: R@1 | scale |
+# |---|---|---|---|---|---|
+# | 4 | 6,400 | 0.003 | 0.34 ± 0.01 | 0.29 ± 0.03 | 16.2 ± 0.9 |
+# | 4 | 6,400 | 0.001 | 0.37 ± 0.05 | 0.31 ± 0.04 | 17.0 ± 0.3 |
+# | 16 | 1,600 | 0.003 | 0.34 ± 0.04 | 0.54 ± 0.05 | 19.7 ± 0.2 |
+# | 16 | 1,600 | 0.001 | 0.33 ± 0.03 | 0.62 ± 0.03 | 18.2 ± 0.3 |
+# | 64 | 400 | 0.003 | 0.33 ± 0.03 | 0.80 ± 0.03 | 17.5 ± 0.3 |
+# | 256 | 100 | 0.003 | 0.33 ± 0.02 | **0.87 ± 0.03** | 14.9 ± 0.0 |
+# | 1,024 | 25 | 0.003 | 0.35 ± 0.03 | 0.34 ± 0.07 | 14.1 ± 0.0 |
+# | 1,024 | 25 | 0.01 | 0.37 ± 0.02 | 0.24 ± 0.04 | 13.5 ± 0.2 |
+# | 256, equal steps to 64 | 400 | 0.003 | 0.30 ± 0.02 | 0.97 ± 0.00 | 22.3 ± 0.2 |
+# | 64, captions shuffled (control) | 400 | 0.003 | 0.07 ± 0.03 | 0.01 ± 0.01 | 16.2 ± 0.3 |
+# | 256, captions shuffled (control) | 100 | 0.003 | 0.07 ± 0.01 | 0.01 ± 0.01 | 14.8 ± 0.1 |
+#
+# For the pictures that were trained on the batch matters much: from 4 to 256 their R@1 rises from 0.29 to 0.87, far beyond
+# the spread. Of four captions one is told apart by kind; of 256 one must know the picture itself. At 1,024 only 25 steps are
+# left, and a larger rate does not save them.
+#
+# For pictures never seen it does not matter here: 0.33 to 0.37, within the spread. Four times the pairs (256 for 400
+# steps) make the trained ones nearly perfect and the unseen ones slightly *worse*: what a larger batch teaches more of is
+# these 1,353 pictures by heart. I would take 64 for search among new pictures, as no other batch is measurably better, and
+# 256 to recognise known ones. The control with shuffled captions is at chance everywhere.
+#
+# The rate: a third of it moves a batch of 4 or 16 by no more than two spreads. I did not tune it for every batch.
+#
+# Could be wrong: "the batch does not matter for new pictures". It may be hidden by too few pictures. With a hundred times
+# as many nothing could be learned by heart, and I would expect the column of the trained ones to carry over.

@@ -1,6 +1,7 @@
 """The claims of chapter 06, each with a control that must fail. Thresholds: three seeds, with a margin."""
 
 import math
+import re
 from collections import Counter
 
 import pytest
@@ -128,6 +129,20 @@ def test_german_queries_find_the_same_pictures(model):
     assert shares["no tower for it"] < 0.3
 
 
+def test_long_winded_captions_are_lost_in_a_crowd(model):
+    prompts = clip_scenes.held_out(160, 303)
+    seen = look(model, prompts, 303)
+    short, other, long = (
+        read(model, captions(prompts, style, 303)) @ seen.T for style in ("short", "paraphrase", "long")
+    )
+    assert min(recall_at(short), recall_at(other)) > 0.95
+    assert recall_at(long) < 0.5
+    assert recall_at(long[:20, :20]) > recall_at(long) + 0.15  # a small crowd is an easy one
+    assert (
+        recall_at(long[torch.randperm(160, generator=step_generator(0, 0))]) < 0.05
+    )  # the control: still above chance
+
+
 # ---------------------------------------------------------------- the web
 
 
@@ -196,3 +211,35 @@ def test_unseen_concepts_are_found_above_chance_and_across_styles():
         assert recall_at(mixed @ seen[style].T, 10) < 0.18
     assert recall_at(seen["fluent"] @ seen["noto"].T, 5) > 0.4
     assert recall_at(seen["fluent"] @ seen["noto"].roll(1, 0).T, 5) < 0.18
+
+
+def test_a_class_of_many_names_beats_one_of_few_and_is_brought_back_to_length_1():
+    model, atlas, (train, test) = clip_emoji.MODEL.load(), emoji.load(), emoji.split()
+    kinds = sorted(set(atlas.groups))
+    answers = torch.tensor([kinds.index(atlas.groups[i]) for i in test.tolist()])
+    named = [[atlas.names[i] for i in train.tolist() if atlas.groups[i] == kind] for kind in kinds]
+    pools = [model.encode_text(clip_emoji.emoji_tokens(names)) for names in named]
+    seen = model.encode_image(emoji.pictures("fluent")[test])
+
+    def right(size, seed, pools=pools, again=lambda x: F.normalize(x, dim=1)):
+        g = step_generator(seed, 0)
+        classes = torch.stack([pool[torch.randperm(len(pool), generator=g)[:size]].mean(0) for pool in pools])
+        return float(((seen @ again(classes).T).argmax(1) == answers).double().mean())
+
+    mean = lambda *given: sum(right(given[0], seed, *given[1:]) for seed in range(5)) / 5
+    assert mean(64) > max(mean(1) + 0.08, mean(64, pools, lambda x: x) + 0.02)
+    largest = float(answers.bincount().max()) / len(answers)
+    assert mean(64) > 0.38 > largest > mean(64, [torch.cat(pools)] * len(kinds))  # the control: names of any class
+
+
+# ---------------------------------------------------------------- the texts
+
+
+def test_what_the_notebook_asks_to_predict_is_folded_away(root):
+    text = (root / "lectures" / "06_clip_retrieval.md").read_text(encoding="utf-8")
+    assert text.count("<details>") == text.count("</details>") >= 12
+    shown = re.sub(r"<details>.*?</details>", "", text, flags=re.DOTALL)
+    for told in (".997", ".48", ".44", "0.49", ".998", ".34", "18.5", "41."):
+        assert told in text
+        assert told not in shown
+    assert "2.93" in shown, "control: what is derived stays in sight"

@@ -42,7 +42,7 @@ def training(losses: Sequence[float], chance: float, floor: float, title: str) -
     ax.axhline(chance, color=BLACK, linestyle=":", label=f"chance, {chance:.2f}")
     ax.axhline(floor, color="grey", linestyle="--", label=f"floor of new batches, {floor:.2f}")
     ax.set(xlabel="step", ylabel="loss", ylim=(0, 3.8), title=title)
-    ax.legend(loc="center right")
+    ax.legend(loc="upper right", bbox_to_anchor=(1.0, 0.88))
 
 
 def with_spread(

@@ -214,7 +214,7 @@ RE_EXPORTED = [
     ("04-algorithm-2", "from minidiff.samplers import ddim", "minidiff.samplers.ddim"),
     ("05-drop-labels", "from minidiff.training import drop_condition", "minidiff.training.drop_condition"),
     ("05-neighbour-recall", "from minidiff.judges.coverage import recall", "minidiff.judges.coverage.recall"),
-    ("06-clip-loss", "from minidiff.encoders.clip import contrastive_loss", None),
+    ("06-train-clip", "from minidiff.training import fit", None),
     ("06-duplicate-groups", "from minidiff.retrieval import near_duplicates", "minidiff.retrieval.near_duplicates"),
 ]
 
@@ -231,6 +231,11 @@ NAMED = {
         "05-neighbour-recall",
         "f = lambda real, fake, k: precision(fake, real, k)",
         "judges.coverage.precision",
+    ),
+    "loss": (
+        "06-train-clip",
+        "from minidiff.encoders.clip import contrastive_loss as f",
+        "encoders.clip.contrastive_loss",
     ),
     "covered": ("05-neighbour-recall", "from minidiff.judges.coverage import covered as c", "judges.coverage.covered"),
 }

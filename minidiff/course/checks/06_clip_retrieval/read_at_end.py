@@ -21,7 +21,7 @@ def _draw_tokens(seed: int) -> list[Inputs]:
             row[: n - 1] = 10 + torch.randint(20, (n - 1,), generator=g)
             row[0], row[n - 1] = start, end
             if fill is None:
-                row[n:] = torch.tensor([start, end, *row[n + 2 :].tolist()])
+                row[n:] = torch.tensor([start, end, *row[n + 2 : -1].tolist(), pad])
         return normal((*size, d), g, dtype), tokens, end
 
     return [

@@ -156,24 +156,26 @@ EXERCISE = Exercise(
             "similar to everything. Bring every row to length 1 first: the table must hold cosines."),
         Mistake("scale-not-trained", _by_hand("fixed"), "Your scale stays what it was. Its logarithm is one more "
             "tensor that requires a gradient: give it to the optimizer as well."),
-        Mistake("never-capped", _by_hand("uncapped"), "Your scale may grow beyond 100. Set its logarithm back to at most "
-            "ln 100 before it is used in a step, and once more at the end."),
+        Mistake("never-capped", _by_hand("uncapped"), "Your scale may grow beyond 100. Set its logarithm back to at "
+            "most ln 100 before it is used in a step, and once more at the end."),
         Mistake("clamped-on-the-way", _by_hand("stuck"), "You clamp the scale on its way into the loss. Above the cap "
             "a clamp has no gradient, so that the scale never comes down again. Set the trained number itself back."),
         Mistake("always-the-first-caption", _by_hand("first"), "You read every picture's first caption only. Draw one "
             "of its K captions in every step."),
     ),
     alternatives=(_by_hand(),),
-    shortcuts=("minidiff.encoders.clip.CLIP", "minidiff.loop.loop", "minidiff.systems.clip_emoji.MODEL"),
+    shortcuts=("minidiff.encoders.clip.contrastive_loss", "minidiff.encoders.clip.CLIP", "minidiff.loop.loop"),
     hints=(
         "Before the loop: copies of the weights and the logarithm of the scale, all requiring gradients, and one "
         "optimizer for them. In the loop: rows, captions, cap, two towers, unit vectors, table, loss, step.",
-        "The table is `log_scale.exp() * a @ b.T`; in row i and in column i the right answer is i. `F.cross_entropy` of "
-        "the table and of its transpose, against `torch.arange(B)`.",
+        "The table is `log_scale.exp() * a @ b.T`; in row i and in column i the right answer is i. `F.cross_entropy` "
+        "of the table and of its transpose, against `torch.arange(B)`.",
         "The cap: `with torch.no_grad(): log_scale.clamp_(max=math.log(100))`. The captions: `tokens[rows, which]` is "
         "(B, L). The end of a step: `optimizer.zero_grad()`, `loss.backward()`, `optimizer.step()`.",
     ),
-    expected="TODO 5",
+    expected="names and keywords find their picture among the first ten of 123 unseen ones in 0.35 ± 0.02 of cases, at "
+    "the first place in 0.10 ± 0.02; with captions shuffled in training 0.06 ± 0.02 and 0.00 (5 seeds); chance is 0.08 "
+    "and 0.01.",
     trap="a loss in one direction, a fixed scale or raw vectors train too: the loss falls, and pictures are found. "
     "Only the numbers of a run that was drawn the same way tell them apart.",
     rtol=1e-4,

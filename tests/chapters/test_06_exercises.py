@@ -1,0 +1,181 @@
+"""The exercises of chapter 06: wrong answers that look right, and right ones beside them."""
+
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from minidiff.course.diagnosis import judge, try_out
+from minidiff.course.exercise import find, load_chapter, load_experiments
+from minidiff.encoders.tokenizer import END
+
+
+def kind(id, answer, seeds=(0, 1, 2)):
+    return judge(find(id), try_out(find(id), answer, list(seeds))).kind
+
+
+# ---------------------------------------------------------------- where the tower is read
+
+
+def read_by(position):
+    return lambda features, tokens, end: features[torch.arange(len(tokens)), position(tokens, end)]
+
+
+def before_padding(tokens, end):
+    """The place before the first PAD; the first END where there is none."""
+    padded = (tokens == 0).any(1)
+    return torch.where(padded, (tokens == 0).int().argmax(1) - 1, (tokens == end).int().argmax(1))
+
+
+READ = {
+    "END of this library": read_by(lambda tokens, end: (tokens == END).int().argmax(1)),
+    "counts the words": read_by(lambda tokens, end: (tokens > end).sum(1) + 1),
+    "before the padding": read_by(before_padding),
+    "squeezes": lambda features, tokens, end: read_by(lambda t, e: (t == e).int().argmax(1))(
+        features, tokens, end
+    ).squeeze(1),
+}
+
+# ---------------------------------------------------------------- the classifier
+
+
+def ensemble(unit=lambda x: F.normalize(x, dim=-1), mean=lambda x: x.mean(1)):
+    return lambda pictures, prompts: pictures @ unit(mean(unit(prompts))).T
+
+
+SHOT = {
+    "a millionth added to the length": ensemble(lambda x: x / (x.norm(dim=-1, keepdim=True) + 1e-6)),
+    "no length below a hundredth": ensemble(lambda x: x / x.norm(dim=-1, keepdim=True).clamp(min=0.01)),
+    "the middle prompt": ensemble(mean=lambda x: x.median(1).values),
+    "squeezed": lambda pictures, prompts: ensemble()(pictures, prompts).squeeze(-1),
+    "at most seven prompts": lambda pictures, prompts: ensemble()(pictures, prompts[:, :7]),
+}
+
+# ---------------------------------------------------------------- groups
+
+
+def linked_by(rounds, number=lambda labels: torch.unique(labels, return_inverse=True)[1], reach=lambda c, t: c >= t):
+    def groups(vectors, threshold):
+        near, labels = reach(vectors @ vectors.T, threshold), torch.arange(len(vectors))
+        for _ in range(rounds):
+            labels = torch.where(near, labels, len(vectors)).amin(1)
+        return number(labels)
+
+    return groups
+
+
+def largest_first(labels):
+    values, counts = labels.unique(return_counts=True)
+    order = values[counts.argsort(descending=True, stable=True)].tolist()
+    return torch.tensor([order.index(int(label)) for label in labels])
+
+
+GROUPS = {
+    "sixteen rounds are enough": linked_by(16),
+    "sixty-four rounds are enough": linked_by(64),
+    "numbered by size": linked_by(120, number=largest_first),
+    "more alike than": linked_by(120, reach=lambda c, t: c > t),
+    "at least two pictures": lambda vectors, threshold: (
+        linked_by(120)(vectors, threshold) if len(vectors) > 1 else torch.zeros(0, dtype=torch.int64)
+    ),
+}
+
+# ---------------------------------------------------------------- the AUC
+
+
+def by_pairs(win):
+    return lambda scores, matched: float(win(scores[matched][:, None] - scores[~matched][None]).double().mean())
+
+
+fair = by_pairs(lambda gap: (gap > 0) + 0.5 * (gap == 0))
+AUC = {
+    "never below a half": lambda scores, matched: max(fair(scores, matched), 1 - fair(scores, matched)),
+    "close is equal": by_pairs(
+        lambda gap: torch.where(torch.isclose(gap, torch.zeros_like(gap)), 0.5, (gap > 0).double())
+    ),
+    "scaled to 0 … 1": lambda scores, matched: fair((scores - scores.min()) / (scores.max() - scores.min()), matched),
+    "a coin for all": lambda scores, matched: 0.5,
+}
+
+# ---------------------------------------------------------------- the build
+
+RIGHT = """
+def train_clip(look, read, weights, pictures, tokens, steps, batch, lr, scale, generator):
+    now = [w.clone().requires_grad_() for w in weights]
+    log_scale = torch.tensor(math.log(scale)).requires_grad_()
+    optimizer = torch.optim.Adam([*now, log_scale], lr=lr)
+    losses = []
+    for _ in range(steps):
+        rows = torch.randperm(len(pictures), generator=generator)[:batch]
+        which = torch.randint(tokens.shape[1], (len(rows),), generator=generator)
+        with torch.no_grad():
+            log_scale.clamp_(max=math.log(100))
+        a = F.normalize(look(now, pictures[rows]), dim=1)
+        b = F.normalize(read(now, tokens[rows, which]), dim=1)
+        logits = log_scale.exp() * a @ b.T
+        right = torch.arange(len(rows))
+        loss = (F.cross_entropy(logits, right) + F.cross_entropy(logits.T, right)) / 2
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.detach())
+    last = log_scale.detach().clamp(max=math.log(100)).exp()
+    return [w.detach() for w in now], last.double(), torch.stack(losses)
+"""
+SLIPS = {
+    "global randomness": ("randperm(len(pictures), generator=generator)", "randperm(len(pictures))"),
+    "captions from elsewhere": ("(len(rows),), generator=generator)", "(len(rows),))"),
+    "with replacement": (
+        "randperm(len(pictures), generator=generator)[:batch]",
+        "randint(len(pictures), (batch,), generator=generator)",
+    ),
+    "one caption for the batch": ("(len(rows),), generator", "(1,), generator"),
+    "over the batch": ("pictures[rows]), dim=1)", "pictures[rows]), dim=0)"),
+    "a temperature": ("log_scale.exp() * a", "(-log_scale).exp() * a"),
+    "the sum of both": ("right)) / 2", "right))"),
+    "decayed weights": ("torch.optim.Adam(", "torch.optim.AdamW("),
+    "capped before a step only": ("detach().clamp(max=math.log(100)).exp()", "detach().exp()"),
+    "a cap at a thousand": ("math.log(100)", "math.log(1000)"),
+    "captions frozen": ("tokens[rows, which]), dim=1)", "tokens[rows, which]), dim=1).detach()"),
+    "pictures frozen": ("look(now,", "look(weights,"),
+}
+
+
+def built(old="", new=""):
+    assert old in RIGHT
+    scope = {"torch": torch, "F": F, "math": math}
+    exec(RIGHT.replace(old, new) if old else RIGHT, scope)
+    return scope["train_clip"]
+
+
+WRONG = [
+    *[("06-read-at-end", name, answer) for name, answer in READ.items()],
+    *[("06-zero-shot", name, answer) for name, answer in SHOT.items()],
+    *[("06-duplicate-groups", name, answer) for name, answer in GROUPS.items()],
+    *[("06-mismatch-auc", name, answer) for name, answer in AUC.items()],
+]
+
+
+@pytest.mark.parametrize(("id", "name", "answer"), WRONG, ids=lambda value: value if isinstance(value, str) else "")
+def test_plausible_wrong_answers_are_refused(id, name, answer):
+    assert kind(id, answer) != "passed"
+
+
+@pytest.mark.parametrize("name", SLIPS)
+def test_a_build_with_one_thing_wrong_is_refused(name):
+    assert kind("06-train-clip", built(*SLIPS[name]), [0]) != "passed"
+
+
+def test_the_right_answers_beside_them_pass():
+    assert kind("06-read-at-end", read_by(lambda tokens, end: (tokens == end).int().argmax(1))) == "passed"
+    assert kind("06-zero-shot", ensemble()) == "passed"
+    assert kind("06-duplicate-groups", linked_by(120)) == "passed"
+    assert kind("06-mismatch-auc", fair) == "passed"
+    assert kind("06-train-clip", built()) == "passed"
+
+
+def test_the_chapter_has_four_short_tasks_one_build_and_one_open_experiment():
+    ids = [exercise.id for exercise in load_chapter("06_clip_retrieval")]
+    assert ids == ["06-read-at-end", "06-train-clip", "06-zero-shot", "06-mismatch-auc", "06-duplicate-groups"]
+    assert [task.id for task in load_experiments("06_clip_retrieval")] == ["06-which-batch"]
