@@ -236,7 +236,7 @@ assert floor - 1e-3 < reached < floor + 0.3 < math.log(32) - 1
 draw.training(curve, math.log(32), floor, f"New batches: {reached:.2f}, with a floor of {floor:.2f}")
 
 # %% [markdown]
-# A few seconds of training, and the loss is nearly as low as it can be. Real batches have the same problem: of 32,768
+# A few seconds of training, and most of the way from chance to the floor is done. Real batches have the same problem: of 32,768
 # pictures from the web, many can be called "a dog".
 #
 # ## 4. Recall: how hard is the quiz? (core, 10 minutes)
