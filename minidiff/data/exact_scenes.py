@@ -50,7 +50,7 @@ class _Told(Random):
         return list(self.choice(list(permutations(population, k))))
 
     def random(self) -> NoReturn:
-        raise NotImplementedError("a draw whose outcomes cannot be listed")
+        raise TypeError("`arranged` made a draw whose outcomes cannot be listed; expected choice, randint or sample")
 
     def getrandbits(self, k: int, /) -> NoReturn:  # what every other draw of Python's is made of
         self.random()
