@@ -19,8 +19,11 @@ def drawn(text: str, module: str) -> set[str]:
     tree = ast.parse(text)
     named = [alias for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) for alias in node.names]
     known = {alias.asname or alias.name for alias in named if alias.name == module}
-    owned = [node for node in ast.walk(tree) if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name)]
-    return {node.attr for node in owned if node.value.id in known}
+    return {
+        node.attr
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id in known
+    }
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
