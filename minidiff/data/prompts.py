@@ -23,6 +23,8 @@ OPPOSITE = {"left of": "right of", "right of": "left of", "above": "below", "bel
 FAMILIES = ("empty", "one", "relation", "pair", "count", "counts", "several", "negation", "surrounding", "sizes")
 """empty picture; one object; two with a relation; two without; 2–4 alike; two counts; 3–4 different; "and no …"; a ring
 of three around one, or a large one behind up to three; one small or large object."""
+SCENIC = ("riding", "snow")
+"""Two more, for a `World` that names them: one on another's back; one, or two with a relation, in the snow."""
 HOLLOW = ("circle", "square", "lightbulb", "house")
 """Kinds big enough inside to surround something."""
 HELD_OUT = 10
@@ -120,7 +122,7 @@ class Prompt:
 
 @dataclass(frozen=True)
 class World:
-    """Which prompts are drawn: from which kinds, colours and families (all equally likely).
+    """Which prompts are drawn: from which kinds, colours and families (all equally likely; one named twice, twice as).
 
     A world to learn live is a small one: World(kinds=SHAPES[:3], colours=COLOURS[:4], families=("one",)).
     """
@@ -130,7 +132,7 @@ class World:
     families: tuple[str, ...] = FAMILIES
 
     def __post_init__(self):
-        for name, known in (("kinds", KINDS), ("colours", COLOURS), ("families", FAMILIES)):
+        for name, known in (("kinds", KINDS), ("colours", COLOURS), ("families", FAMILIES + SCENIC)):
             values = getattr(self, name)
             require(bool(values) and set(values) <= set(known), name, values, f"some of {known}")
 
@@ -142,9 +144,13 @@ class World:
             if len(found) == n:
                 return found
             prompt = _draw(self, rng)
-            if split in (None, prompt.split):
+            if split is None or split == self.split_of(prompt):
                 found.append(prompt)
         raise ValueError(f"split: got {split!r}, of which this small world holds nothing, expected a larger world")
+
+    def split_of(self, prompt: Prompt) -> str:
+        """The side of this world that `prompt` is on, "train" or "test"."""
+        return prompt.split
 
     def group(self, rng: Random, other_than: Iterable[tuple[str, str | None]] = (), **given) -> Group:
         """A random group, none of those looks (kind, colour)."""
@@ -177,9 +183,13 @@ def _draw(world: World, rng: Random) -> Prompt:
         return Prompt((replace(a, size=rng.choice(("small", "large"))),))
     if family == "count":
         return Prompt((replace(a, count=rng.randint(2, MAX_OBJECTS)),))
+    if family == "snow" and rng.random() < 0.5:
+        return Prompt((a,), ground="snow")
     b = world.group(rng, [a.look])
-    if family == "relation":
-        return Prompt((a, b), rng.choice(SIDEWAYS))
+    if family == "riding":
+        return Prompt((a, b), "riding")
+    if family in ("relation", "snow"):
+        return Prompt((a, b), rng.choice(SIDEWAYS), ground="snow" if family == "snow" else "plain")
     if family == "pair":
         return Prompt((a, b))
     if family == "counts":
@@ -215,9 +225,8 @@ def _hollow(world: World, inner: tuple[str, str | None]) -> list[str]:
 def behind(world: World, inner: Group, rng: Random) -> Group:
     """A large group that `inner` can be seen in front of: of another colour."""
     kinds = _hollow(world, inner.look)
-    require(
-        bool(kinds), "kinds, colours", (world.kinds, world.colours), f"one of {HOLLOW} to stand behind {inner.look}"
-    )
+    expected = f"one of {HOLLOW} to stand behind {inner.look}"
+    require(bool(kinds), "kinds, colours", (world.kinds, world.colours), expected)
     same = [(kind, inner.colour) for kind in SHAPES]
     return world.group(rng, same, kind=rng.choice(kinds), size="large")
 
