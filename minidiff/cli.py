@@ -104,10 +104,10 @@ def run_train(args: argparse.Namespace) -> int:
 
 
 def add_sample(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    example = 'for example: minidiff sample "a red circle above a blue star" -w 2'
+    example = 'for example: minidiff sample "a cat in the snow" -o cat.png; without a TEXT: the words that are known'
     parser = commands.add_parser("sample", help="guided pictures from shipped weights, as a PNG", epilog=example)
-    what = "captions of scenes of up to four shapes, or classes of clothes, by name or number (0 to 9)"
-    parser.add_argument("texts", nargs="+", metavar="TEXT", help=what)
+    what = "captions of up to four sprites or shapes, or classes of clothes, by name or number (0 to 9); '' is no text"
+    parser.add_argument("texts", nargs="*", metavar="TEXT", help=what)
     parser.add_argument("-w", type=float, default=1.0, help="guidance strength: 0 plain conditional, -1 unconditional")
     parser.add_argument("-n", type=int, default=8, help="pictures of each text")
     parser.add_argument("--steps", type=int, default=None, help="of the sampler (default: 20; 50 for scenes)")

@@ -2,7 +2,8 @@
 
 import argparse
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
@@ -12,23 +13,44 @@ from torch import Tensor
 
 from minidiff.checkpoints import write_whole
 from minidiff.data.captions import captions
+from minidiff.data.prompts import World
 from minidiff.encoders.tokenizer import split
 from minidiff.judges.scorecard import Generate
-from minidiff.systems import fashion, scenes_text
+from minidiff.systems import fashion, latent, scenes_text
+from minidiff.systems.shipped import Shipped
 from minidiff.validate import require
 
 CLOTHES = fashion.DENOISER.name
-_KNOWN = (  # the model, the world that it has learned, the tokens that it reads
-    (scenes_text.FAMILIES, scenes_text.MANY, 18),
-    (scenes_text.SURROUNDING, scenes_text.RINGS, 18),
-    (scenes_text.TEXT, scenes_text.WORLD, 10),
-)
-SCENES = {model.name: (model, world, length) for model, world, length in _KNOWN}
+
+
+@dataclass(frozen=True)
+class Known:
+    """A model of scenes: the world that it has learned, the tokens that it reads, steps → its `generate`."""
+
+    world: World
+    length: int
+    generate: Callable[[int], Generate]
+
+
+def _of_scenes(model: Shipped, world: World, length: int) -> Known:
+    return Known(world, length, lambda steps: scenes_text.pictures_of(model.load(), length, steps))
+
+
+SCENES = {
+    scenes_text.FAMILIES.name: _of_scenes(scenes_text.FAMILIES, scenes_text.MANY, 18),
+    scenes_text.SURROUNDING.name: _of_scenes(scenes_text.SURROUNDING, scenes_text.RINGS, 18),
+    latent.LATENT.name: Known(latent.WORLD, latent.LENGTH, lambda steps: latent.shipped(steps, bar=True)),
+    scenes_text.TEXT.name: _of_scenes(scenes_text.TEXT, scenes_text.WORLD, 10),
+}
 STEPS = {CLOTHES: 20} | dict.fromkeys(SCENES, 50)
 
 
 def sample(args: argparse.Namespace) -> int:
-    """Write the PNG. `ValueError`, before anything is drawn, for what a model cannot read or do."""
+    """Write the PNG, or without a TEXT say which words there are. `ValueError`, before anything is drawn, for what a
+    model cannot read or do."""
+    if not args.texts:
+        print(known_words())
+        return 0
     name = _model(args.texts) if args.model is None else args.model
     require(name in STEPS, "--model", repr(name), f"one of {list(STEPS)}")
     steps = STEPS[name] if args.steps is None else args.steps
@@ -41,18 +63,37 @@ def sample(args: argparse.Namespace) -> int:
     texts = [text for text in rows for _ in range(args.n)]
     pictures = _generate(name, steps)(texts, args.w, range(args.seed, args.seed + len(texts)))
     _draw(pictures, rows, f"{name}, w = {args.w:g} (scale {1 + args.w:g})", args.n, args.out)
-    print(f"wrote {args.out}: {len(texts)} pictures by {name}")
+    unsaid = ", an empty TEXT being no condition at all" if "" in texts else ""
+    print(f"wrote {args.out}: {len(texts)} pictures by {name}{unsaid}")
     return 0
 
 
 def _model(texts: Sequence[str]) -> str:
-    """Clothes where every text is one of their classes; else the model of rings, or the one of all other captions."""
+    """Clothes where every text is one of their classes; else the model of scenes that has the most of the words."""
     try:
         clothes(texts)
     except ValueError:
+        if not any(text.strip(" .") for text in texts):
+            return latent.LATENT.name
         rings = any("surrounding" in split(text) for text in texts)
-        return (scenes_text.SURROUNDING if rings else scenes_text.FAMILIES).name
+        first = scenes_text.SURROUNDING if rings else scenes_text.FAMILIES
+        return min((first.name, latent.LATENT.name), key=lambda name: _strange(texts, name))
     return CLOTHES
+
+
+def _strange(texts: Sequence[str], name: str) -> tuple[int, int]:
+    """How many words of the texts the model cannot read, and how many of them are not even like one that it can."""
+    unknown = {word for text in texts for word in split(text.lower().strip(" ."))} - _words(name)
+    return len(unknown), sum(not get_close_matches(word, _words(name), n=1) for word in unknown)
+
+
+def known_words() -> str:
+    """Of each model of scenes its words and an example; the classes of clothes."""
+    told = [f"{CLOTHES}: {', '.join(fashion.FASHION_NAMES)}"]
+    for name, known in SCENES.items():
+        example = captions(known.world.prompts(1, 5))[0]
+        told.append(f"{name}: {' '.join(sorted(_words(name) - {','}))}; for example {example!r}")
+    return "\n\n".join(told)
 
 
 def clothes(texts: Sequence[str]) -> list[str]:
@@ -61,8 +102,11 @@ def clothes(texts: Sequence[str]) -> list[str]:
 
 
 def caption(text: str, name: str) -> str:
-    """`text` as the model `name` reads it. `ValueError` for words that it never saw, or more of them than it reads."""
-    known, length = _words(name), SCENES[name][2]
+    """`text` as the model `name` reads it; "" is no condition.
+
+    `ValueError` for words that it never saw, or more of them than it reads.
+    """
+    known, length = _words(name), SCENES[name].length
     clean = " ".join(text.lower().strip(" .").split())
     words = split(clean)
     unknown = list(dict.fromkeys(word for word in words if word not in known))
@@ -70,8 +114,7 @@ def caption(text: str, name: str) -> str:
     hint = f" (did you mean {' and '.join(map(repr, near))}?)" if near else ""
     got = f"{text!r}" + (f", in which {name} cannot read {', '.join(map(repr, unknown))}" if unknown else "")
     clothing = f"classes of clothes alone: {', '.join(fashion.FASHION_NAMES)}"
-    expected = f"a caption of these words{hint}: {' '.join(sorted(known))}; or {clothing}"
-    require(bool(words) and not unknown, "TEXT", got, expected)
+    require(not unknown, "TEXT", got, f"a caption of these words{hint}: {' '.join(sorted(known))}; or {clothing}")
     room = length - 2  # START and END take a place each
     require(len(words) <= room, "TEXT", f"{text!r}, {len(words)} words and commas", f"at most {room} for {name}")
     return clean
@@ -80,14 +123,11 @@ def caption(text: str, name: str) -> str:
 @cache
 def _words(name: str) -> set[str]:
     """The words of the captions that the model has learned from; its tokenizer has ids for more."""
-    return {word for each in captions(SCENES[name][1].prompts(1000, 0)) for word in split(each)}
+    return {word for each in captions(SCENES[name].world.prompts(1000, 0)) for word in split(each)}
 
 
 def _generate(name: str, steps: int) -> Generate:
-    if name == CLOTHES:
-        return fashion.pictures_of(steps=steps)
-    shipped, _, length = SCENES[name]
-    return scenes_text.pictures_of(shipped.load(), length, steps)
+    return fashion.pictures_of(steps=steps) if name == CLOTHES else SCENES[name].generate(steps)
 
 
 def _draw(pictures: Tensor, rows: list[str], title: str, columns: int, out: Path) -> None:
@@ -98,9 +138,10 @@ def _draw(pictures: Tensor, rows: list[str], title: str, columns: int, out: Path
 
     from minidiff.show import grid, png
 
-    labels = [fill(row, 24) for row in rows]
+    labels = [fill(row or "(no text)", 24) for row in rows]
     beside = 0.3 + 0.09 * max(len(line) for label in labels for line in label.split("\n"))  # inches
-    figure, ax = plt.subplots(figsize=(max(0.8 * columns + beside, 3.5), 0.8 * len(rows) + 0.6))
+    inches = 0.8 if pictures.shape[-1] <= 32 else 1.1
+    figure, ax = plt.subplots(figsize=(max(inches * columns + beside, 3.5), inches * len(rows) + 0.6))
     grid(pictures, columns=columns, rows=labels, ax=ax)
     figure.suptitle(title, x=0.02, ha="left", fontsize=11)
     picture = png(figure, dpi=150)

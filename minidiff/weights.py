@@ -105,5 +105,14 @@ def curve(name: str, folder: str | Path = FOLDER) -> tuple[list[int], list[float
     return [int(row["step"]) for row in rows], [float(row["loss"]) for row in rows]
 
 
+def fingerprint(model: nn.Module) -> str:
+    """SHA-256 of a module's names, dtypes and numbers: equal before and after if nothing has trained it."""
+    told = hashlib.sha256()
+    for name, value in model.state_dict().items():
+        told.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
+        told.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+    return told.hexdigest()
+
+
 def _sha256(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()

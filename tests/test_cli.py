@@ -18,7 +18,7 @@ from minidiff.cli import main
 from minidiff.console import any_sign
 from minidiff.course import health
 from minidiff.course.grading import probe
-from minidiff.systems import fashion, scenes_text
+from minidiff.systems import fashion, latent, scenes_text
 
 CONSOLES = ("ascii", "cp437", "cp1252", "gbk", "shift_jis", "euc_kr")
 COMMANDS = ((), ("train",), ("sample",), ("build",), ("check",), ("grade",), ("doctor",))
@@ -144,13 +144,19 @@ def test_a_file_that_cannot_be_used_is_one_line(monkeypatch, capsys):
             lambda: scenes_text.pictures_of(scenes_text.SURROUNDING.load(), 18, steps=2),
         ),
         (
+            ["A cat in the  snow", "plants surrounding a lightbulb", ""],
+            [],
+            ["a cat in the snow", "plants surrounding a lightbulb", ""],
+            lambda: latent.shipped(steps=2),
+        ),
+        (
             ["a red circle", "a star"],
             ["--model", "scenes-text"],
             ["a red circle", "a star"],
             lambda: scenes_text.pictures_of(scenes_text.TEXT.load(), 10, steps=2),
         ),
     ],
-    ids=["clothes", "a caption", "a ring", "of a model that is named"],
+    ids=["clothes", "a caption", "a ring", "sprites and no text", "of a model that is named"],
 )
 def test_texts_become_the_pictures_of_their_model(tmp_path, monkeypatch, capsys, texts, model, rows, generate):
     caught = []
@@ -165,6 +171,24 @@ def test_texts_become_the_pictures_of_their_model(tmp_path, monkeypatch, capsys,
     assert torch.equal(pictures, generate()(doubled, 1.5, range(7, 7 + len(doubled))))
     assert not torch.equal(pictures, generate()(doubled, 1.5, range(8, 8 + len(doubled)))), "control: other seeds"
     assert f"wrote {out}: {len(doubled)} pictures by " in capsys.readouterr().out
+
+
+def test_an_empty_text_is_no_condition_and_says_so(tmp_path, capsys):
+    arguments = ["-n", "1", "--steps", "2", "-w", "3", "-o", str(tmp_path / "x.png")]
+    assert main(["sample", "", "a dog", *arguments]) == 0
+    assert "2 pictures by sprites-latent, an empty TEXT being no condition at all" in capsys.readouterr().out
+    generate = latent.shipped(steps=2)
+    assert torch.equal(generate([""], 3.0, [4]), generate([""], 0.0, [4]))  # ∅ + w·(∅ − ∅)
+    assert not torch.equal(generate([""], 0.0, [4]), generate(["a dog"], 0.0, [4]))
+
+
+def test_without_a_text_the_known_words_are_listed(capsys):
+    assert main(["sample"]) == 0
+    told = capsys.readouterr().out
+    assert all(f"{name}: " in told for name in cli_sample.STEPS)
+    sprites = next(block for block in told.split("\n\n") if block.startswith("sprites-latent"))
+    assert {"astronaut", "riding", "snow", "surrounding", "small", "four"} <= {*sprites.split()}
+    assert "red" not in sprites.split()
 
 
 def families():
@@ -185,7 +209,12 @@ REFUSED = {
         "got 'a red kircle', in which scenes-families cannot read 'kircle', expected",
     ),
     "what it may have been": (["a red kircle"], "(did you mean 'circle'?)"),
-    "never seen in training": (["a cat"], "cannot read 'cat'"),
+    "never seen in training": (["a zebra"], "cannot read 'zebra'"),
+    "a sprite, nearly": (
+        ["a kat in the snow"],
+        "latent cannot read 'kat', expected a caption of these words (did",
+    ),
+    "a colour in a world that has none": (["a red cat"], "in which sprites-latent cannot read 'red'"),
     "clothes among captions": (
         ["sneaker", "a red circle"],
         "'sneaker', in which scenes-families cannot read 'sneaker'",
@@ -195,7 +224,6 @@ REFUSED = {
         "scenes-surrounding cannot read 'two'",
     ),
     "too long": ([" and ".join(["a red circle"] * 5)], "19 words and commas, expected at most 16 for scenes-families"),
-    "empty": (["  "], "TEXT: got '  ', expected a caption of these words"),
     "not of this model": (["two red circles", "--model", "scenes-text"], "scenes-text cannot read 'two', 'circles'"),
     "no clothes": (["a star", "--model", "fashion-denoiser"], "name: got 'a star', expected one of ('T-shirt'"),
     "no such model": (["a star", "--model", "clip-emoji"], "--model: got 'clip-emoji', expected one of ['fashion-"),
@@ -210,8 +238,8 @@ def test_captions_that_cannot_be_read_are_named(tmp_path, capsys, arguments, tex
 
 
 def test_words_that_a_model_reads_are_those_it_has_ids_for():
-    for name, (_, _, length) in cli_sample.SCENES.items():
-        assert cli_sample._words(name) <= {*scenes_text.tokenizer(length).ids}
+    for name, known in cli_sample.SCENES.items():
+        assert cli_sample._words(name) <= {*scenes_text.tokenizer(known.length).ids}
     assert {"four", "large", "stars", ","} <= cli_sample._words("scenes-families")
     assert "two" not in cli_sample._words("scenes-text")
 

@@ -269,9 +269,8 @@ def minimal_pairs(
         require(min(len(shapes), len(set(world.colours))) >= 2, "world", told, "two shapes and two colours")
     if failure == "surrounding":
         looks = [(kind, c) for kind in world.kinds for c in (world.colours if kind in SHAPES else (None,))]
-        require(
-            any(_hollow(world, look) for look in looks), "world", told, f"something to stand before one of {HOLLOW}"
-        )
+        found = any(_hollow(world, look) for look in looks)
+        require(found, "world", told, f"something to stand before one of {HOLLOW}")
     return [_pair(failure, world, rng) for _ in range(n)]
 
 

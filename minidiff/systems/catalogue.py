@@ -11,6 +11,7 @@ PAGES = (
     "scenes_unconditional",
     "scenes_captioner",
     "scenes_text",
+    "latent",
     "clip_scenes",
     "clip_german",
     "clip_emoji",

@@ -27,6 +27,7 @@ class Shipped(Generic[M]):
     purpose   one line: what it is for
     build     () → the module, untrained
     draw      () → the draw function of `training.fit` (reads the data)
+    finish    the trained module → None: sets what is measured rather than learned, such as an autoencoder's scale
     scores    the trained module → numbers, measured after training and kept in the record
     options   of `training.fit`, other than seed;  seed: of the initial weights and of the run
     """
@@ -37,6 +38,7 @@ class Shipped(Generic[M]):
     draw: Callable[[], Draw]
     steps: int
     scores: Callable[[M], dict[str, float]]
+    finish: Callable[[M], None] = lambda trained: None
     options: Mapping[str, Any] = field(default_factory=dict)
     seed: int = 0
 
@@ -68,6 +70,7 @@ class Shipped(Generic[M]):
         if int(os.environ.get("RANK", "0")) > 0:
             return {}
         average = last.ema.eval()
+        self.finish(average)
         device, threads = next(model.parameters()).device.type, torch.get_num_threads()
         facts = {
             "command": f"minidiff train {self.name}" + (f" --steps {steps}" if steps != self.steps else ""),
