@@ -41,3 +41,18 @@ class PixelAttention(nn.Module):
     def forward(self, x: Tensor, context: Tensor | None = None, mask: Tensor | None = None) -> Tensor:
         pixels = self.norm(x).flatten(2).transpose(1, 2)  # (B, H·W, C)
         return x + self.attention(pixels, context, mask).transpose(1, 2).reshape(x.shape)
+
+
+class Residual(nn.Module):
+    """(B, C, H, W) → the same: x plus a 3×3 and a 1×1 convolution of it, a `ResBlock` without time and norm.
+
+    The 1×1 convolution starts at zero, so that a new block is the identity.
+    """
+
+    def __init__(self, channels: int):
+        super().__init__()
+        self.conv = nn.Conv2d(channels, channels, 3, padding=1)
+        self.out = zeroed(nn.Conv2d(channels, channels, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.out(F.silu(self.conv(F.silu(x))))
