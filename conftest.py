@@ -1,6 +1,11 @@
 """Rules for everything pytest collects here, notebooks included."""
 
 import pytest
+from hypothesis import settings
+
+# An example that takes long on a busy machine is no fault of the code.
+settings.register_profile("course", deadline=None)
+settings.load_profile("course")
 
 pytest_plugins = ["pytest_budgets", "pytest_notebooks"]  # in tools/
 

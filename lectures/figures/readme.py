@@ -1,31 +1,24 @@
 """Draws lectures/figures/readme.png, the picture of the README:  python lectures/figures/readme.py
 
-Above: captions, and what the shipped model `scenes-families` draws of them. Below: the same first noise, at rising
-strength of guidance. Seeds are 0, 1, 2, …: no picture was chosen.
+Above: the lecture's own prompts, none of which the model has seen in training, with the seeds 0 and 1. Below: other
+captions that were held out. No picture was chosen.
 """
 
 import textwrap
 from pathlib import Path
 
 import matplotlib.pyplot as plt
-import torch
 from matplotlib.figure import SubFigure
 from torch import Tensor
 
-from minidiff.data.real import FASHION_NAMES
+from minidiff.data.captions import caption
+from minidiff.data.prompts import LECTURE
+from minidiff.data.sprites import SpriteWorld
 from minidiff.show.style import apply
-from minidiff.systems import fashion, scenes_text
+from minidiff.systems import latent
 
-CAPTIONS = [
-    "a red circle left of a blue square",
-    "a yellow star above a green triangle",
-    "three blue circles",
-    "two purple crosses and a red star",
-    "a black square and no circle",
-    "a large green triangle",
-]
-STRENGTHS = {-1.0: "w = −1\nnot asked", 0.0: "w = 0\nasked", 1.0: "w = 1\n ", 3.0: "w = 3\n ", 7.0: "w = 7\ninsisted"}
-CLOTHES = [9, 3]
+W = 1.0
+FAMILIES = ("relation", "sizes", "riding", "snow", "pair", "count", "surrounding", "several")
 
 
 def show(figure: SubFigure, pictures: Tensor, below: list[str], title: str) -> None:
@@ -35,25 +28,27 @@ def show(figure: SubFigure, pictures: Tensor, below: list[str], title: str) -> N
         ax.set(xticks=[], yticks=[])
         ax.grid(False)
         ax.spines[:].set_visible(False)
-        ax.set_xlabel(textwrap.fill(text, 20) if "\n" not in text else text, fontsize=8.5, labelpad=3)
+        ax.set_xlabel(textwrap.fill(text, 16), fontsize=8.5, labelpad=3)
     figure.suptitle(title, fontsize=10, x=0.01, ha="left")
 
 
 def main() -> None:
     apply()
-    generate = scenes_text.pictures_of(scenes_text.FAMILIES.load(), 18)
-    scenes = generate(CAPTIONS, 1.0, range(len(CAPTIONS)))
-    denoiser = fashion.DENOISER.load()
-    strips = [
-        torch.cat([fashion.pictures([label], w, per_class=1, seed=label, model=denoiser) for w in STRENGTHS])
-        for label in CLOTHES
-    ]
-    figure = plt.figure(figsize=(8.6, 3.25))
-    above, below = figure.subfigures(2, 1, height_ratios=(1.3, 1), hspace=0.02)
-    show(above, scenes, CAPTIONS, "From a caption to a picture (w = 1)")
-    for part, strip, label in zip(below.subfigures(1, 2, wspace=0.03), strips, CLOTHES, strict=True):
-        title = f"“{FASHION_NAMES[label]}”, at rising strength of guidance"
-        show(part, strip.expand(-1, 3, -1, -1), list(STRENGTHS.values()), title)
+    generate = latent.shipped()
+    told = [text for text in LECTURE for _ in range(2)]
+    others = [SpriteWorld(families=(family,)).prompts(1, 0, "test")[0] for family in FAMILIES]
+    figure = plt.figure(figsize=(9.6, 3.9))
+    above, below = figure.subfigures(2, 1, height_ratios=(1, 1.12), hspace=0.02)
+    show(
+        above,
+        generate(told, W, [0, 1] * len(LECTURE)),
+        told,
+        "A sentence becomes a picture: the lecture's prompts, twice each",
+    )
+    texts = [caption(prompt) for prompt in others]
+    show(
+        below, generate(texts, W, range(len(texts))), texts, "Other sentences that no picture was shown for in training"
+    )
     figure.savefig(Path(__file__).with_suffix(".png"), dpi=130)
 
 

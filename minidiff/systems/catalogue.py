@@ -12,6 +12,7 @@ PAGES = (
     "scenes_captioner",
     "scenes_text",
     "latent",
+    "latent_strings",
     "clip_scenes",
     "clip_german",
     "clip_emoji",
