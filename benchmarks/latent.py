@@ -1,4 +1,4 @@
-"""`minidiff sample` at 64 px as a tool: seconds of a picture, beside the bare calls of the network; memory of a hundred.
+"""`minidiff sample` at 64 px as a tool: seconds of a picture beside the bare calls of the network, memory of a hundred.
 
     python -m benchmarks latent        → benchmarks/results/latent.json
 
