@@ -109,6 +109,8 @@ def add_sample(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     what = "captions of up to four sprites or shapes, or classes of clothes, by name or number (0 to 9); '' is no text"
     parser.add_argument("texts", nargs="*", metavar="TEXT", help=what)
     parser.add_argument("-w", type=float, default=1.0, help="guidance strength: 0 plain conditional, -1 unconditional")
+    negative = "what guidance leads away from, where w is above 0 (sprites only; default: no text)"
+    parser.add_argument("--negative", metavar="TEXT", default="", help=negative)
     parser.add_argument("-n", type=int, default=8, help="pictures of each text")
     parser.add_argument("--steps", type=int, default=None, help="of the sampler (default: 20; 50 for scenes)")
     parser.add_argument("--seed", type=int, default=0, help="of the first picture; the next has the next seed")

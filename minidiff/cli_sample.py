@@ -25,21 +25,21 @@ CLOTHES = fashion.DENOISER.name
 
 @dataclass(frozen=True)
 class Known:
-    """A model of scenes: the world that it has learned, the tokens that it reads, steps → its `generate`."""
+    """A model of scenes: the world that it has learned, the tokens it reads, (steps, negative) → its `generate`."""
 
     world: World
     length: int
-    generate: Callable[[int], Generate]
+    generate: Callable[[int, str], Generate]
 
 
 def _of_scenes(model: Shipped, world: World, length: int) -> Known:
-    return Known(world, length, lambda steps: scenes_text.pictures_of(model.load(), length, steps))
+    return Known(world, length, lambda steps, _: scenes_text.pictures_of(model.load(), length, steps))
 
 
 SCENES = {
     scenes_text.FAMILIES.name: _of_scenes(scenes_text.FAMILIES, scenes_text.MANY, 18),
     scenes_text.SURROUNDING.name: _of_scenes(scenes_text.SURROUNDING, scenes_text.RINGS, 18),
-    latent.LATENT.name: Known(latent.WORLD, latent.LENGTH, lambda steps: latent.shipped(steps, bar=True)),
+    latent.LATENT.name: Known(latent.WORLD, latent.LENGTH, lambda steps, no: latent.shipped(steps, True, no)),
     scenes_text.TEXT.name: _of_scenes(scenes_text.TEXT, scenes_text.WORLD, 10),
 }
 STEPS = {CLOTHES: 20} | dict.fromkeys(SCENES, 50)
@@ -59,9 +59,12 @@ def sample(args: argparse.Namespace) -> int:
     require(math.isfinite(args.w), "-w", args.w, "a finite number")
     require(0 <= args.seed < 2**32, "--seed", args.seed, "0 to 4294967295")
     require(not args.out.is_dir(), "--out", args.out, "a file, such as samples.png")
+    fits = not args.negative or name == latent.LATENT.name
+    require(fits, "--negative", repr(args.negative), f"a text for {latent.LATENT.name} only, here {name} draws")
+    negative = caption(args.negative, name) if args.negative else ""
     rows = clothes(args.texts) if name == CLOTHES else [caption(text, name) for text in args.texts]
     texts = [text for text in rows for _ in range(args.n)]
-    pictures = _generate(name, steps)(texts, args.w, range(args.seed, args.seed + len(texts)))
+    pictures = _generate(name, steps, negative)(texts, args.w, range(args.seed, args.seed + len(texts)))
     _draw(pictures, rows, f"{name}, w = {args.w:g} (scale {1 + args.w:g})", args.n, args.out)
     unsaid = ", an empty TEXT being no condition at all" if "" in texts else ""
     print(f"wrote {args.out}: {len(texts)} pictures by {name}{unsaid}")
@@ -126,8 +129,8 @@ def _words(name: str) -> set[str]:
     return {word for each in captions(SCENES[name].world.prompts(1000, 0)) for word in split(each)}
 
 
-def _generate(name: str, steps: int) -> Generate:
-    return fashion.pictures_of(steps=steps) if name == CLOTHES else SCENES[name].generate(steps)
+def _generate(name: str, steps: int, negative: str) -> Generate:
+    return fashion.pictures_of(steps=steps) if name == CLOTHES else SCENES[name].generate(steps, negative)
 
 
 def _draw(pictures: Tensor, rows: list[str], title: str, columns: int, out: Path) -> None:

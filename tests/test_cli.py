@@ -180,6 +180,9 @@ def test_an_empty_text_is_no_condition_and_says_so(tmp_path, capsys):
     generate = latent.shipped(steps=2)
     assert torch.equal(generate([""], 3.0, [4]), generate([""], 0.0, [4]))  # ∅ + w·(∅ − ∅)
     assert not torch.equal(generate([""], 0.0, [4]), generate(["a dog"], 0.0, [4]))
+    away = latent.shipped(steps=2, negative="a dog")  # (1 + w)·dog − w·dog
+    assert (away(["a dog"], 3.0, [4]) - generate(["a dog"], 0.0, [4])).abs().max() < 1e-4
+    assert (generate(["a dog"], 3.0, [4]) - generate(["a dog"], 0.0, [4])).abs().max() > 1e-2
 
 
 def test_without_a_text_the_known_words_are_listed(capsys):
@@ -224,6 +227,8 @@ REFUSED = {
         "scenes-surrounding cannot read 'two'",
     ),
     "too long": ([" and ".join(["a red circle"] * 5)], "19 words and commas, expected at most 16 for scenes-families"),
+    "a negative prompt elsewhere": (["a star", "--negative", "a cross"], "--negative: got 'a cross', expected a text"),
+    "a negative prompt of unknown words": (["a cat", "--negative", "a zebra"], "cannot read 'zebra'"),
     "not of this model": (["two red circles", "--model", "scenes-text"], "scenes-text cannot read 'two', 'circles'"),
     "no clothes": (["a star", "--model", "fashion-denoiser"], "name: got 'a star', expected one of ('T-shirt'"),
     "no such model": (["a star", "--model", "clip-emoji"], "--model: got 'clip-emoji', expected one of ['fashion-"),

@@ -131,24 +131,30 @@ def draw_latents(batch: int, autoencoder: VAE) -> Draw:
     return chunked(rows, batch)
 
 
-def null() -> dict[str, Tensor]:
-    """The empty caption: "no condition"."""
-    return {"tokens": tokenizer().encode([""])[0]}
+def null(negative: str = "") -> dict[str, Tensor]:
+    """The empty caption, "no condition"; or a negative prompt, which guidance leads away from."""
+    return {"tokens": tokenizer().encode([negative])[0]}
 
 
 def pictures_of(
-    model: Denoiser, autoencoder: VAE, steps: int = 50, batch: int = 100, bar: bool = False, shift: float = SHIFT
-) -> Generate:
-    """`generate(texts, w, seeds)` → (B, 3, 64, 64): ancestral steps among latents, then the decoder."""
+    model: Denoiser, autoencoder: VAE, steps: int = 50, batch: int = 100, bar: bool = False, shift: float = SHIFT,
+    negative: str = "",
+) -> Generate:  # fmt: skip
+    """`generate(texts, w, seeds)` → (B, 3, 64, 64): ancestral steps among latents, then the decoder.
+
+    With w ≠ 0, (1 + w)·text − w·negative. shift: of the times, > 1 for more steps near the noise.
+    """
     read = lambda texts: {"tokens": tokenizer().encode(texts)}
     grid = lambda steps: times.shifted(steps, shift)
     decode = partial(autoencoder.decode, clamp=True)
-    return generator(model, read, null(), LATENT_SHAPE, steps=steps, grid=grid, decode=decode, batch=batch, bar=bar)
+    return generator(
+        model, read, null(negative), LATENT_SHAPE, steps=steps, grid=grid, decode=decode, batch=batch, bar=bar
+    )
 
 
-def shipped(steps: int = 50, bar: bool = False) -> Generate:
+def shipped(steps: int = 50, bar: bool = False, negative: str = "") -> Generate:
     """`pictures_of` the two shipped models."""
-    return pictures_of(LATENT.load(), AUTOENCODER.load(), steps, bar=bar)
+    return pictures_of(LATENT.load(), AUTOENCODER.load(), steps, bar=bar, negative=negative)
 
 
 def scores(model: Denoiser, n: int = 100) -> dict[str, float]:
