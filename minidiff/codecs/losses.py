@@ -111,8 +111,8 @@ def hinge(real: Tensor, fake: Tensor) -> Tensor:
 def adaptive_weight(reconstruction: Tensor, adversarial: Tensor, last: Tensor) -> Tensor:
     """λ = ‖∇L_rec‖/(‖∇L_gan‖ + 1e-4) at the decoder's last layer, at most 1e4: VQGAN, arXiv 2012.09841, eq. 7.
 
-    1e-4 and 1e4 are those of its code. The two losses are scalars, `last` is `Body.last`. With L_rec + λ·L_gan both pull equally hard at that layer. λ is a
-    constant: no gradient flows through it.
+    1e-4 and 1e4 are those of its code. The two losses are scalars, `last` is `Body.last`. With L_rec + λ·L_gan both
+    pull equally hard at that layer. λ is a constant: no gradient flows through it.
     """
     for name, loss in (("reconstruction", reconstruction), ("adversarial", adversarial)):
         require(loss.ndim == 0 and loss.requires_grad, name, describe(loss), "a scalar loss that depends on `last`")
