@@ -89,10 +89,7 @@ def test_any_size_that_the_factor_divides(factor, height, width):
 @pytest.mark.parametrize(
     ("x", "message"),
     [
-        (
-            torch.zeros(1, 3, 8, 6),
-            "x: got float32 tensor of shape (1, 3, 8, 6), expected at least one picture (3, H, W) with H",
-        ),
+        (torch.zeros(1, 3, 8, 6), "(1, 3, 8, 6), expected at least one picture (3, H, W) with H, W divisible by 4"),
         (torch.zeros(1, 4, 8, 8), "x: got float32 tensor of shape (1, 4, 8, 8)"),
         (torch.zeros(3, 8, 8), "x: got float32 tensor of shape (3, 8, 8)"),
         (torch.zeros(1, 3, 0, 8), "x: got float32 tensor of shape (1, 3, 0, 8)"),
@@ -183,15 +180,15 @@ def test_a_new_residual_block_is_the_identity_and_a_trained_one_its_formula():
 
 
 def test_it_learns_scenes():
-    """Seeds 0, 1, 2 reach 23.9, … dB after 200 steps, untrained 7.5."""
+    """Seeds 0, 1, 2 reach 21.3, 20.5, 21.3 dB; untrained 7.5, 7.6, 7.6."""
     vae = initialised(lambda: VAE(factor=2, width=32), 0)
     held_out = pictures(128, seeded(99))
     assert decibels(vae.reconstruct(held_out), held_out) < 9
     draw = chunked(lambda n: lambda generator: {"x0": pictures(n, generator)}, 16, 32)
-    *_, last = fit(vae, draw, 200, lr=3e-3, ema_decay=0.9, bar=False)
+    *_, last = fit(vae, draw, 100, lr=3e-3, ema_decay=0.9, bar=False)
     trained = last.ema.standardise([held_out])
-    assert decibels(trained.reconstruct(held_out), held_out) > 22
+    assert decibels(trained.reconstruct(held_out), held_out) > 19
     latents = trained.latents(held_out)
-    assert decibels(trained.decode(latents), held_out) > 22
+    assert decibels(trained.decode(latents), held_out) > 19
     shuffled = trained.decode(latents.roll(1, 0))  # the control: another picture's latent
     assert decibels(shuffled, held_out) < 14
