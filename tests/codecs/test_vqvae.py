@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from minidiff.codecs import vqvae as page
 from minidiff.codecs.losses import psnr
 from minidiff.codecs.vqvae import SMOOTHING, VQVAE, Quantizer
 from minidiff.data.prompts import World, place
@@ -69,7 +70,9 @@ def test_codes_that_are_parameters_have_the_codebook_loss_and_no_averages():
 # --- codes that follow
 
 
-def test_averages_are_those_of_the_appendix_by_numpy():
+@pytest.mark.parametrize("smoothing", [SMOOTHING, 0.5])
+def test_averages_are_those_of_the_appendix_by_numpy(monkeypatch, smoothing):
+    monkeypatch.setattr(page, "SMOOTHING", smoothing)
     q = quantizer(decay=0.9, restart=0.0)
     book = q.codebook.numpy().astype(np.float64).copy()
     counts, sums = np.zeros(7), np.zeros((7, 3))
@@ -80,7 +83,7 @@ def test_averages_are_those_of_the_appendix_by_numpy():
         for k in range(7):
             counts[k] = 0.9 * counts[k] + 0.1 * (choice == k).sum()
             sums[k] = 0.9 * sums[k] + 0.1 * rows[choice == k].sum(0)
-        smoothed = (counts + SMOOTHING) / (counts.sum() + 7 * SMOOTHING) * counts.sum()
+        smoothed = (counts + smoothing) / (counts.sum() + 7 * smoothing) * counts.sum()
         book[counts > 0] = (sums / smoothed[:, None])[counts > 0]
         _, _, codes = q(z)
         assert codes.flatten().tolist() == choice.tolist()
