@@ -22,23 +22,25 @@ pytestmark = [
 ]
 
 
-@pytest.fixture(autouse=True)
-def environment(monkeypatch):
-    # nbgrader calls `alembic` by its bare name, which stands beside python even where no environment is activated.
-    monkeypatch.setenv("PATH", str(Path(sys.executable).parent) + os.pathsep + os.environ["PATH"])
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    monkeypatch.setenv("MPLBACKEND", "agg")
+@pytest.fixture(scope="module", autouse=True)
+def environment():
+    with pytest.MonkeyPatch.context() as patched:
+        # nbgrader calls `alembic` by its bare name, which stands beside python even where no environment is activated.
+        patched.setenv("PATH", str(Path(sys.executable).parent) + os.pathsep + os.environ["PATH"])
+        patched.setenv("OMP_NUM_THREADS", "1")
+        patched.setenv("MPLBACKEND", "agg")
+        yield
 
 
 def read(folder, chapter):
     return nbformat.read(ROOT / folder / f"{chapter}.ipynb", as_version=4)
 
 
-@pytest.fixture
-def api(tmp_path):
-    """nbgrader, at work in an empty course."""
+@pytest.fixture(scope="module")
+def api(environment, tmp_path_factory):
+    """nbgrader, at work in one course for all chapters: to make its database takes longer than to make a release."""
     config = Config()
-    config.CourseDirectory.root = str(tmp_path)
+    config.CourseDirectory.root = str(tmp_path_factory.mktemp("course"))
     return NbGraderAPI(config=config)
 
 
@@ -50,9 +52,9 @@ def released(api, chapter):
     """Let nbgrader make a release from the solution notebook and return it."""
     course = Path(api.coursedir.root)
     source = course / "source" / chapter
-    source.mkdir(parents=True)
+    source.mkdir(parents=True, exist_ok=True)
     shutil.copy(ROOT / "solutions" / f"{chapter}.ipynb", source)
-    done(api.generate_assignment(chapter, create=True))
+    done(api.generate_assignment(chapter, create=True, force=True))
     return nbformat.read(course / "release" / chapter / f"{chapter}.ipynb", as_version=4)
 
 
@@ -66,7 +68,7 @@ def test_stock_nbgrader_makes_the_same_exercises(chapter, api):
 
 
 @pytest.mark.slow
-def test_stock_nbgrader_gives_the_marks(api, tmp_path):
+def test_stock_nbgrader_gives_the_marks(api):
     returned = released(api, GRADED)
     for cell in returned.cells:
         cell.source = cell.source.replace("raise NotImplementedError()", "return None")
@@ -76,7 +78,7 @@ def test_stock_nbgrader_gives_the_marks(api, tmp_path):
         "solved": read("solutions", GRADED),
     }
     for student, notebook in handed_in.items():
-        folder = tmp_path / "submitted" / student / GRADED
+        folder = Path(api.coursedir.root) / "submitted" / student / GRADED
         folder.mkdir(parents=True)
         nbformat.write(notebook, folder / f"{GRADED}.ipynb")
     for student in handed_in:

@@ -41,7 +41,7 @@ def outcome(root, folder, notebooks: dict[str, tuple[str, str]]) -> str:
     return subprocess.run(line, cwd=folder, capture_output=True, encoding="utf-8", timeout=300).stdout
 
 
-BUSY = "start = time.process_time(); any(time.process_time() > start + 4 for _ in iter(int, 1))"
+BUSY = "start = time.process_time(); any(time.process_time() > start + 2.5 for _ in iter(int, 1))"
 RAW = "from IPython.display import display; display({'image/png': %s, 'text/plain': ''}, raw=True)"
 MADE = {
     "good": (PROMISE, RAW % "'iVBORw0KGgo='"),

@@ -1321,9 +1321,9 @@ _OF = {
     "patch": "torch.allclose; builtins; input transformer; atexit and del",
     "end": "os._exit in the call; the status of a child that is done; sys.exit in the cell; endless loop in the call; "
     "timers; reads standard input; stack overflow; kills all it can",
-    "eat": "bytearray; filled tensors; fork bomb; disk; inodes of /tmp; floods the wire; nested brackets; unary minus",
-    "wire": "serves zeros; sends forged marks; wrong nonce; replays; half a frame; NaN and Infinity; "
-    "lying safetensors; a forged end; prints frames on every descriptor; a daemon that outlives its process; "
+    "eat": "bytearray; fork bomb; disk; inodes of /tmp; floods the wire; nested brackets; unary minus",
+    "wire": "serves zeros; sends forged marks; replays; half a frame; NaN and Infinity; a forged end; "
+    "prints frames on every descriptor; a daemon that outlives its process; "
     "serves the grader's handles",
     "lent": "called a million times; called with everything; large tensors; looks behind it; calls within calls",
     "read": "submissions and OUT; other processes; imports a chapter by its path; the seed of the inputs",

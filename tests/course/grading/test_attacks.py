@@ -127,7 +127,7 @@ def arranged(names: list[str]) -> tuple[dict[str, dict[str, str]], dict[str, tup
 
 SEEDS = "read: the seed of the inputs"  # has a test of its own
 FORGED = {name: f"forged-{i:02}" for i, name in enumerate(FORGERIES)}
-HONEST = ["honest-1", "honest-2", "honest-3"]
+HONEST = ["honest-1", "honest-2"]
 ODD = {"=cmd|' C calc'!A0": "_cmd", "new\nline": "new_line", "shadow": "shadow"}
 
 
@@ -523,7 +523,7 @@ def test_a_zip_of_traps(tmp_path):
         archive.writestr("=cmd|' /C calc'!A0.ipynb", as_bytes(solved()))
     before = sorted(tmp_path.rglob("*"))
     batch = open_batch(tmp_path / "class.zip", tmp_path / "out", ROOT, CHAPTER, Rules(b"z" * 16, limits=LIMITS))
-    results = {result.student.key: result for result in batch.run(jobs=2)}
+    results = {result.student.key: result for result in batch.run(jobs=1)}
     batch.write(results.values(), Books())
     scores = {key: result.score for key, result in results.items()}
     assert [key for key, score in scores.items() if score] == ["_cmd", "honest"] or scores["honest"] == FULL
@@ -710,7 +710,10 @@ def marked_alone(answers: dict[str, str], id: str, seconds: int) -> Item:
     return item
 
 
-@pytest.mark.parametrize("name", ["wire: one tensor many times", "lent: large tensors"])
+# In the sample are large tensors, and `test_the_grader_itself_stays_small` is about it.
+@pytest.mark.parametrize(
+    "name", ["wire: one tensor many times", pytest.param("lent: large tensors", marks=pytest.mark.stress)]
+)
 def test_the_grader_stays_small_when_attacked(name):
     id, seen = ATTACKS[name].exercise or "01-bayes-gap", Graded(Places(Path("/nowhere"), {}))
     with watched(seen):

@@ -116,10 +116,18 @@ ENDS = {
                            "more than 2 seconds of processor time"),
     "kills itself": ("import os\ndef answer(): os.kill(os.getpid(), 9)", State.CRASH, "ended its Python process"),
 }  # fmt: skip
+REPEATED = ("none", "ignores the signal")
 
 
-@pytest.mark.parametrize(("code", "state", "message"), ENDS.values(), ids=ENDS)
-@pytest.mark.parametrize("level", ["bubblewrap", "none"])
+# That the signal is ignored, the kernel and the grader notice with a sandbox as without.
+SWEEP = [
+    pytest.param(level, *end, id=f"{level}-{name}", marks=[pytest.mark.stress] * ((level, name) == REPEATED))
+    for level in ("bubblewrap", "none")
+    for name, end in ENDS.items()
+]
+
+
+@pytest.mark.parametrize(("level", "code", "state", "message"), SWEEP)
 def test_processor_time_that_is_used_up_is_no_crash(level, code, state, message):
     """Two threads use it up before the wall clock; here the wall clock waits."""
     with Session(level, Limits(seconds=2)) as session:
