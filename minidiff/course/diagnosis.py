@@ -1,6 +1,7 @@
 """From what came back to one sentence that helps: the named mistake, or else what is off, and where."""
 
 import inspect
+from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -46,16 +47,48 @@ def try_out(exercise: Exercise, function: Callable[..., Any], seeds: Sequence[in
     """Run `function` and the reference on the inputs of every seed; each gets its own fresh draw."""
     trials = []
     for seed in exercise.seeds if seeds is None else seeds:
-        pristine = exercise.draw(seed)
-        mine, theirs = exercise.draw(seed), exercise.draw(seed)
+        pristine, mine = exercise.draw(seed), exercise.draw(seed)
+        expected = _outcomes(exercise, exercise.reference, seed)
         for i, untouched in enumerate(pristine):
             got = attempt(exercise, function, mine[i], untouched)
-            want = attempt(exercise, exercise.reference, theirs[i], untouched)
+            want = expected[i]
             if want.outputs is None or want.changed:
                 raise RuntimeError(f"the reference of {exercise.id} fails on seed {seed}, inputs {i}: {want.error}")
             words, kinds = describe_inputs(exercise, untouched), traits(exercise, untouched)
             trials.append(Trial(words, got, want, seed, i, kinds))
     return trials
+
+
+class _Outcomes:
+    """What one function makes of the inputs of a seed, each computed when it is first asked for."""
+
+    def __init__(self, exercise: Exercise, function: Callable[..., Any], seed: int):
+        self.exercise, self.function = exercise, function
+        self.inputs, self.untouched = exercise.draw(seed), exercise.draw(seed)
+        self.found: dict[int, Outcome] = {}
+
+    def __getitem__(self, i: int) -> Outcome:
+        if i not in self.found:
+            self.found[i] = attempt(self.exercise, self.function, self.inputs[i], self.untouched[i])
+        return self.found[i]
+
+
+_KEPT = 100
+_kept: OrderedDict[tuple[int, Callable[..., Any], int], _Outcomes] = OrderedDict()
+
+
+def _outcomes(exercise: Exercise, function: Callable[..., Any], seed: int) -> _Outcomes:
+    """Of the reference or a named mistake. The latest are kept: the next answer is compared with the very same ones.
+
+    An entry holds its exercise, so that no other can have the same `id` while it is kept.
+    """
+    key = (id(exercise), function, seed)
+    if key not in _kept:
+        _kept[key] = _Outcomes(exercise, function, seed)
+        while len(_kept) > _KEPT:
+            _kept.popitem(last=False)
+    _kept.move_to_end(key)
+    return _kept[key]
 
 
 def judge(exercise: Exercise, trials: Sequence[Trial]) -> Verdict:
@@ -98,15 +131,8 @@ def _apart(some: Sequence[Trial], others: Sequence[Trial]) -> list[tuple[int, st
 def _named_mistake(exercise: Exercise, trials: Sequence[Trial]) -> Verdict | None:
     """The mistake whose outcomes agree with the student's on every input, edge cases included."""
     for mistake in exercise.mistakes:
-        drawn = {seed: (exercise.draw(seed), exercise.draw(seed)) for seed in {t.seed for t in trials}}
-        if all(
-            alike(
-                exercise,
-                t.got,
-                attempt(exercise, mistake.function, drawn[t.seed][0][t.index], drawn[t.seed][1][t.index]),
-            )
-            for t in trials
-        ):
+        made = lambda trial, function=mistake.function: _outcomes(exercise, function, trial.seed)[trial.index]
+        if all(alike(exercise, trial.got, made(trial)) for trial in trials):
             return Verdict("mistake", mistake.diagnosis, mistake.name)
     return None
 
