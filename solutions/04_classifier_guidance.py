@@ -492,7 +492,7 @@ held = {
     for d, l in (("noise-aware",) * 2, ("clean",) * 2)
 }
 held["exact samples"] = verdicts([plane.of_class(y).sample(300, seeded(y))[0] for y in range(3)])
-held["control: no guidance, w = 0"] = verdicts(steered("exact", "exact", 0.0))
+held["control: no guidance, w = 0"] = verdicts(steered("clean", "clean", 0.0))
 show.table(held, ["guide", "in the class", "in the small cloud", "W1"], digits=2)
 
 # %% [markdown] answer="04-direction-or-length"

@@ -3,8 +3,8 @@
 The marks are nbgrader's own reading of the executed cells; `test_nbgrader.py` goes through its whole pipeline.
 """
 
-import ast
 from pathlib import Path
+from types import SimpleNamespace
 
 import nbformat
 import pytest
@@ -19,15 +19,9 @@ CHAPTERS = sorted(path.stem for path in (ROOT / "solutions").glob("*.py"))
 pytestmark = pytest.mark.notebook
 
 
-@pytest.fixture(params=CHAPTERS)
+@pytest.fixture(scope="module", params=CHAPTERS)
 def chapter(request):
     return request.param
-
-
-@pytest.fixture(autouse=True)
-def environment(monkeypatch):
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    monkeypatch.setenv("MPLBACKEND", "agg")
 
 
 def read(folder, chapter):
@@ -36,8 +30,12 @@ def read(folder, chapter):
 
 def executed(notebook):
     """Run every cell in order, as "Run all" does: the first exception would stop it and fail the test."""
-    client = NotebookClient(notebook, timeout=300, kernel_name="python3", resources={"metadata": {"path": str(ROOT)}})
-    return client.execute()
+    resources = {"metadata": {"path": str(ROOT)}}
+    client = NotebookClient(notebook, timeout=300, startup_timeout=300, kernel_name="python3", resources=resources)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("OMP_NUM_THREADS", "1")
+        patch.setenv("MPLBACKEND", "agg")
+        return client.execute()
 
 
 def marks(notebook):
@@ -69,34 +67,37 @@ def test_untouched_exercises_get_zero_and_run_to_their_end(chapter):
     assert all("Not written yet" in box and "goes on with the library" in box for box in boxes)
 
 
-def test_solutions_get_full_marks(chapter):
-    notebook = executed(read("solutions", chapter))
-    assert marks(notebook) == full_marks(chapter)
-    assert written_to_stderr(notebook) == []
-    assert all("Right: " in box and "goes on with your" in box for box in shown(notebook))
+def is_answer(cell):
+    return cell.metadata.get("nbgrader", {}).get("solution", False)
 
 
-def imports_only(cell):
-    if cell.cell_type != "code":
-        return False
-    return all(isinstance(statement, (ast.Import, ast.ImportFrom)) for statement in ast.parse(cell.source).body)
+@pytest.fixture(scope="module")
+def written(chapter):
+    """Solved, and then every exercise once more, answered wrongly: one kernel runs both, as starting one is dear."""
+    solved, again = read("solutions", chapter), read("exercises", chapter)
+    again.cells = [cell for cell in again.cells if "nbgrader" in cell.metadata and cell.cell_type == "code"]
+    for cell in again.cells:
+        cell.id = f"wrong-{cell.id}"  # ids are unique in a notebook
+        if is_answer(cell):
+            cell.source = cell.source.replace("raise NotImplementedError()", "return undefined_name")
+    n = len(solved.cells)
+    solved.cells += again.cells
+    executed(solved)
+    solved.cells, again.cells = solved.cells[:n], solved.cells[n:]
+    return SimpleNamespace(solved=solved, wrong=again)
 
 
-def test_wrong_answers_get_zero_and_a_sentence_with_the_line(chapter):
-    notebook = read("exercises", chapter)
-    answers = [cell for cell in notebook.cells if cell.metadata.get("nbgrader", {}).get("solution")]
-    for cell in answers:
-        cell.source = cell.source.replace("raise NotImplementedError()", "return undefined_name")
-    # The cells in between use the library's answers, which another test runs: here imports and checks are enough.
-    first_answer = notebook.cells.index(answers[0])
-    notebook.cells = [
-        cell
-        for i, cell in enumerate(notebook.cells)
-        if i < first_answer or "nbgrader" in cell.metadata or imports_only(cell)
-    ]
-    result = executed(notebook)
-    assert {score for score, _ in marks(result).values()} == {0.0}
-    assert written_to_stderr(result) == []
-    for box, cell in zip(shown(result), answers):
+def test_solutions_get_full_marks(chapter, written):
+    assert marks(written.solved) == full_marks(chapter)
+    assert written_to_stderr(written.solved) == []
+    assert all("Right: " in box and "goes on with your" in box for box in shown(written.solved))
+
+
+def test_wrong_answers_get_zero_and_a_sentence_with_the_line(chapter, written):
+    boxes, answers = shown(written.wrong), [cell for cell in written.wrong.cells if is_answer(cell)]
+    assert len(marks(written.wrong)) == len(boxes) == len(answers) == len(load_chapter(chapter))
+    assert {score for score, _ in marks(written.wrong).values()} == {0.0}
+    assert written_to_stderr(written.wrong) == []
+    for box, cell in zip(boxes, answers):
         line = [text.strip() for text in cell.source.splitlines()].index("return undefined_name") + 1
         assert f"at line {line}, <code>return undefined_name</code>, with NameError" in box
