@@ -164,25 +164,27 @@ class Block(nn.Module):
     Pre-norm (arXiv 2002.04745). cond_dim, shared: how a condition modulates the norms (`Norm`). context_dim: width of a
     context (B, M, context_dim) that every token looks at: by an attention of its own after the first, or, where
     `merged`, with its keys and values in the same softmax as the tokens' own. hidden: width of the MLP, 4·dim unless
-    given. Masks: `Attend`. rotate: turns queries and keys by their positions (`nn.rope`).
+    given; gated: it is up₁(x)·activation(up₂(x)), with two maps of that width (arXiv 2002.05202). Masks: `Attend`.
+    rotate: turns queries and keys by their positions (`nn.rope`).
     """
 
     def __init__(
         self, dim: int, heads: int, *, cond_dim: int | None = None, shared: bool = False,
         context_dim: int | None = None, merged: bool = False, hidden: int | None = None,
-        activation: Activation = F.gelu, qk_norm: bool = False, eps: float = 1e-5,
+        gated: bool = False, activation: Activation = F.gelu, qk_norm: bool = False, eps: float = 1e-5,
     ):  # fmt: skip
         super().__init__()
         require(not merged or context_dim is not None, "merged", merged, "False without a context_dim")
         hidden = 4 * dim if hidden is None else hidden
-        self.shared, self.context_dim, self.merged, self.activation = shared, context_dim, merged, activation
+        self.shared, self.context_dim, self.merged = shared, context_dim, merged
+        self.activation, self.gated = activation, gated
         self.norm1, self.attention = Norm(dim, cond_dim, shared, eps), Attention(dim, heads, qk_norm=qk_norm)
         if merged:
             self.context_k, self.context_v = (nn.Linear(context_dim, dim) for _ in "kv")  # type: ignore[arg-type]
         elif context_dim is not None:
             self.norm_cross, self.cross = nn.LayerNorm(dim, eps), Attention(dim, heads, context_dim, qk_norm=qk_norm)
         self.norm2 = Norm(dim, cond_dim, shared, eps)
-        self.up, self.down = nn.Linear(dim, hidden), nn.Linear(hidden, dim)
+        self.up, self.down = nn.Linear(dim, hidden * (1 + gated)), nn.Linear(hidden, dim)
 
     def forward(
         self, x: Tensor, cond: Tensor | None = None, context: Tensor | None = None, mask: Tensor | None = None,
@@ -212,7 +214,9 @@ class Block(nn.Module):
         if self.context_dim is not None and not self.merged:
             x = x + self.cross(self.norm_cross(x), context, context_mask)
         h, gate = self.norm2(x, self.halves(cond)[1])
-        return x + gate * self.down(self.activation(self.up(h)))
+        *value, h = self.up(h).chunk(1 + self.gated, -1)
+        h = self.activation(h)
+        return x + gate * self.down(value[0] * h if self.gated else h)
 
 
 def joint(

@@ -3,7 +3,7 @@
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from minidiff.nn.block import Attention
+from minidiff.nn.block import Attention, Block
 from minidiff.nn.init import groups, zeroed
 
 
@@ -41,6 +41,25 @@ class PixelAttention(nn.Module):
     def forward(self, x: Tensor, context: Tensor | None = None, mask: Tensor | None = None) -> Tensor:
         pixels = self.norm(x).flatten(2).transpose(1, 2)  # (B, H·W, C)
         return x + self.attention(pixels, context, mask).transpose(1, 2).reshape(x.shape)
+
+
+class PixelTransformer(nn.Module):
+    """(B, C, H, W) → the same: a `Block` over pixels, plus a skip. The map back starts at zero.
+
+    Pixels look at one another, then (with context_dim) at a context (B, M, context_dim), then go through a gated MLP:
+    Stable Diffusion's spatial transformer (arXiv 2112.10752, appendix E.2.1). mask: as in `Attend`.
+    """
+
+    def __init__(self, channels: int, heads: int = 4, context_dim: int | None = None):
+        super().__init__()
+        self.norm = nn.GroupNorm(groups(channels), channels, eps=1e-6)
+        self.into, self.back = nn.Linear(channels, channels), zeroed(nn.Linear(channels, channels))
+        self.block = Block(channels, heads, context_dim=context_dim, gated=True)
+
+    def forward(self, x: Tensor, context: Tensor | None = None, mask: Tensor | None = None) -> Tensor:
+        pixels = self.into(self.norm(x).flatten(2).transpose(1, 2))  # (B, H·W, C)
+        pixels = self.back(self.block(pixels, context=context, context_mask=mask))
+        return x + pixels.transpose(1, 2).reshape(x.shape)
 
 
 class Residual(nn.Module):
