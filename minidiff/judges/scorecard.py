@@ -7,7 +7,7 @@ surrounding, long captions), have answers without a detector's errors. An unread
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from math import atan2, pi, sqrt
 from typing import Protocol
@@ -187,7 +187,7 @@ def scorecard(
     scores, failures = {}, {}
     for question in questions:
         require(question in QUESTIONS, "questions", repr(question), f"some of {QUESTIONS}")
-        asked = World(world.kinds, world.colours, (_FAMILY[question],)).prompts(n, generator, split)
+        asked = replace(world, families=(_FAMILY[question],)).prompts(n, generator, split)
         texts = captions(asked, "long" if question == "long captions" else "short")
         pictures = generate(texts, w, range(n))
         require(len(pictures) == n, "generate", describe(pictures), f"{n} pictures")
@@ -214,7 +214,7 @@ def shares(
     """
     found = {}
     for family in world.families:
-        prompts = World(world.kinds, world.colours, (family,)).prompts(n, seed, split)
+        prompts = replace(world, families=(family,)).prompts(n, seed, split)
         read = parse(generate(captions(prompts), w, range(n)))
         right, other = (int(matches(asked, read).sum()) for asked in (prompts, prompts[1:] + prompts[:1]))
         found[family] = Score(right, n), Score(other, n)

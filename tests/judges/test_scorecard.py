@@ -8,8 +8,10 @@ import torch
 from minidiff.data.captions import captions
 from minidiff.data.prompts import FAILURES, Group, Prompt, World, minimal_pairs, place
 from minidiff.data.scenes import render
+from minidiff.data.sprites import SpriteWorld
 from minidiff.judges.scenes import parse
 from minidiff.judges.scorecard import QUESTIONS, Score, answer, matches, oracle, related, scorecard, shares, shows
+from minidiff.judges.sentences import read
 
 RED, BLUE = Group("circle", "red"), Group("square", "blue")
 
@@ -148,3 +150,19 @@ def test_bad_questions_are_named():
         scorecard(lambda texts, w, seeds: torch.zeros(1, 3, 16, 16), World(), n=2)
     with pytest.raises(ValueError, match="pictures: got 1 of them, expected 2"):
         matches([Prompt(), Prompt()], torch.zeros(1, 3, 16, 16))
+
+
+def test_a_worlds_own_split_is_kept():
+    """A world of sprites holds out other prompts than the default."""
+    asked = []
+
+    def generate(texts, w, seeds):
+        asked.extend(texts)
+        return torch.zeros(len(texts), 3, 64, 64)
+
+    world = SpriteWorld(families=("riding",))
+    shares(generate, world, n=60)
+    scorecard(generate, world, n=20, questions=("position",))
+    prompts = [read(text) for text in asked]
+    assert {world.split_of(prompt) for prompt in prompts} == {"test"}
+    assert {prompt.split for prompt in prompts} == {"train", "test"}  # the control: the default's
