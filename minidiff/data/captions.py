@@ -201,6 +201,8 @@ def vocabulary(styles: Sequence[str] = ("short", "paraphrase", "long")) -> list[
                 pairs = product(RELATIONS, ((group, Group("cat")), (Group("cat"), group)))
                 said += [SimpleNamespace(groups=g, relation=r, absent=None, ground="plain") for r, g in pairs]
             prompts = cast("list[Prompt]", said)
-            texts.update(caption(p, style, Random(i)) for p in prompts for style in styles for i in range(6))
+            for style in styles:
+                ways = range(6 if style == "paraphrase" else 1)  # only a paraphrase is drawn
+                texts.update(caption(p, style, Random(i)) for p in prompts for i in ways)
     texts.update(caption(Prompt(), style, Random(i)) for style in styles for i in range(9))
     return sorted({word.strip(".,") for text in texts for word in text.split()} | {".", ","})

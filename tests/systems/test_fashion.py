@@ -50,9 +50,10 @@ def test_the_judge_knows_real_test_pictures(judge, fashion_mnist_root):
     from minidiff.data.real import fashion_mnist
 
     test = fashion_mnist(train=False, root=fashion_mnist_root, download=False)
-    right = share(judge, test["x0"], test["y"])
+    said = judge.predict(test["x0"])  # read once, compared twice
+    right = float((said == test["y"]).float().mean())
     assert right >= 0.905, right  # 0.9126 when it was trained
-    assert share(judge, test["x0"], test["y"].roll(1)) <= 0.15  # control: wrong labels are at chance
+    assert float((said == test["y"].roll(1)).float().mean()) <= 0.15  # control: wrong labels are at chance
 
 
 def test_noise_aware_classifier_sees_through_noise_and_the_clean_one_does_not(fashion_mnist_root):
