@@ -45,7 +45,7 @@ def perceptual(features: Features) -> Callable[[Tensor, Tensor], Tensor]:
     in 0 … 4 per map. Gradients reach y alone; the network's own parameters are the caller's to freeze.
     """
     require(callable(features), "features", type(features).__name__, "a callable: pictures → feature maps")
-    # 1e-8 under the root, not beside it: a ReLU's zeros would have the gradient 0·∞
+    # 1e-8 under the root, for places where a ReLU left nothing: 0·∞ is no number
     unit = lambda maps: [m * (m.square().sum(1, keepdim=True) + 1e-8).rsqrt() for m in maps]
 
     def distance(y: Tensor, x: Tensor) -> Tensor:
@@ -117,7 +117,7 @@ def adaptive_weight(reconstruction: Tensor, adversarial: Tensor, last: Tensor) -
     for name, loss in (("reconstruction", reconstruction), ("adversarial", adversarial)):
         require(loss.ndim == 0 and loss.requires_grad, name, describe(loss), "a scalar loss that depends on `last`")
     size = lambda loss: torch.autograd.grad(loss, last, retain_graph=True)[0].norm()
-    return (size(reconstruction) / (size(adversarial) + 1e-4)).clamp(0, 1e4).detach()
+    return (size(reconstruction) / (size(adversarial) + 1e-4)).clamp(0, 1e4)
 
 
 def _require_pair(y: Tensor, x: Tensor) -> None:

@@ -94,7 +94,9 @@ def test_gradients_reach_y_alone_and_stay_finite_where_all_features_are_zero():
     assert x.grad is None
     assert float(y.grad.abs().max()) > 0
     dark = torch.zeros(1, 3, 4, 4, requires_grad=True)
-    perceptual(lambda x: [F.relu(x)])(dark, torch.ones(1, 3, 4, 4)).sum().backward()
+    loss = perceptual(lambda x: [x])(dark, torch.ones(1, 3, 4, 4)).sum()
+    assert float(loss.detach()) == pytest.approx(1)  # from nothing to a vector of length 1
+    loss.backward()
     assert bool(torch.isfinite(dark.grad).all())
 
 

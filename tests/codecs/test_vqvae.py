@@ -104,6 +104,15 @@ def test_the_codebook_moves_in_training_alone_and_never_in_a_graph():
     quantised.sum().backward()
 
 
+def test_without_restarts_a_code_that_was_never_chosen_stays_where_it_is():
+    q = quantizer(restart=0.0)
+    q.codebook[5:] = far = torch.tensor([[50.0, 60.0, 70.0], [-50.0, -60.0, -70.0]])
+    before = q.codebook.clone()
+    q(Z)
+    assert torch.equal(q.codebook[5:], far)
+    assert not torch.allclose(q.codebook[:5], before[:5], atol=0.01)
+
+
 def test_of_constant_input_the_codes_become_the_means_of_their_cells():
     """With decay 0 every update is a step of Lloyd's; averages come to the same end."""
     centres = 4 * randn((5, 3), seeded(3))
