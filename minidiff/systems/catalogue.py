@@ -12,6 +12,7 @@ PAGES = (
     "scenes_captioner",
     "scenes_text",
     "latent",
+    "text_lm",
     "clip_scenes",
     "clip_german",
     "clip_emoji",
