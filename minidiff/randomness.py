@@ -43,19 +43,25 @@ def randn(
     bf16 and fp16 noise is drawn in fp32 and rounded, so that a seed means the same picture in every dtype below fp64.
     """
     drawn = torch.float64 if dtype == torch.float64 else torch.float32
+    return _drawn(torch.randn, shape, generator, drawn, device).to(dtype)
+
+
+def rand(shape: Sequence[int], generator: Randomness, device: object = "cpu") -> Tensor:
+    """Uniform numbers in [0, 1) of `shape` = (B, …), float32; generators as in `randn`."""
+    return _drawn(torch.rand, shape, generator, torch.float32, device)
+
+
+def _drawn(
+    draw: Callable[..., Tensor], shape: Sequence[int], generator: Randomness, dtype: torch.dtype, device: object
+) -> Tensor:
     if generator is None or isinstance(generator, Generator):
         source = generator.device if generator is not None else device
-        noise = torch.randn(*shape, generator=generator, dtype=drawn, device=source)  # type: ignore[arg-type]
+        numbers = draw(*shape, generator=generator, dtype=dtype, device=source)
     else:
-        require(
-            len(generator) == shape[0],
-            "generator",
-            f"{len(generator)} generators",
-            f"one per picture ({shape[0]})",
-        )
-        rows = [torch.randn(*shape[1:], generator=g, dtype=drawn, device=g.device) for g in generator]
-        noise = torch.stack(rows)
-    return noise.to(device=device, dtype=dtype)  # type: ignore[arg-type]
+        fits = len(generator) == shape[0]
+        require(fits, "generator", f"{len(generator)} generators", f"one per picture ({shape[0]})")
+        numbers = torch.stack([draw(*shape[1:], generator=g, dtype=dtype, device=g.device) for g in generator])
+    return numbers.to(device=device)  # type: ignore[arg-type]
 
 
 def randn_like(x: Tensor, generator: Randomness) -> Tensor:

@@ -13,6 +13,7 @@ PAGES = (
     "scenes_text",
     "latent",
     "latent_strings",
+    "text_lm",
     "clip_scenes",
     "clip_german",
     "clip_emoji",
