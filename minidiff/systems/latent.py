@@ -6,8 +6,14 @@ frozen. Stage 2, LATENT: a denoiser of latents that reads captions, the transfor
 Times are drawn noisier than for 16-px pictures (mean 1.1 of the log-odds, there 0.3), and sampling takes more of its
 steps near the noise (`SHIFT`). Both have one reason. Where things are to be is settled while an object still stands out
 of the noise as a whole, and an object of 144 latents of unit variance, about ‖d‖ = 20 from the ground, stands out at
-larger σ/α than one of 84 numbers of a 16-px picture, about 9. The weight of small times is held down (`FLOOR`): what
-is fine in a latent is the decoder's to draw.
+larger σ/α than one of 84 numbers of a 16-px picture, about 9. With even steps a smaller model drew .32 of its pairs
+right, with a shift of 4 .45. The weight of small times is held down (`FLOOR`): what is fine in a latent is the
+decoder's to draw.
+
+What it cannot do (100 held-out captions, w = 1): `pair` .68, mostly one kind drawn twice; `sizes` .16, for a large
+horse is never shown in training, alone or with others, and its size does not come from that of a large cat;
+"a lightbulb surrounding plants" .04, whose plants sink into the lightbulb; `several` .23. Guidance does not help: w = 3
+made a smaller model draw .70 of its relations right, w = 1 .93.
 """
 
 from functools import lru_cache, partial
@@ -42,7 +48,7 @@ WORLD = SpriteWorld(families=(*FAMILIES, "surrounding"))
 """Ten sprites, ten families, `surrounding` twice as often as the others."""
 CLOCK = (1.1, 1.1)
 """Mean and standard deviation of the log-odds of training times."""
-SHIFT = 2.0
+SHIFT = 3.0
 """Of the sampler's times (`times.shifted`)."""
 FLOOR = 0.3
 """σ is kept above it in the weight of the loss."""
