@@ -14,6 +14,7 @@ from torch import Tensor
 from minidiff.checkpoints import write_whole
 from minidiff.data.captions import captions
 from minidiff.data.prompts import World
+from minidiff.data.scenes import SPRITES
 from minidiff.encoders.tokenizer import split
 from minidiff.judges.scorecard import Generate
 from minidiff.systems import fashion, latent, scenes_text
@@ -80,14 +81,16 @@ def _model(texts: Sequence[str]) -> str:
             return latent.LATENT.name
         rings = any("surrounding" in split(text) for text in texts)
         first = scenes_text.SURROUNDING if rings else scenes_text.FAMILIES
-        return min((first.name, latent.LATENT.name), key=lambda name: _strange(texts, name))
+        names = (first.name, latent.LATENT.name)
+        sprites = any(kind in text.lower() for text in texts for kind in SPRITES)
+        return min(reversed(names) if sprites else names, key=lambda name: _strange(texts, name, near=not sprites))
     return CLOTHES
 
 
-def _strange(texts: Sequence[str], name: str) -> tuple[int, int]:
-    """How many words of the texts the model cannot read, and how many of them are not even like one that it can."""
+def _strange(texts: Sequence[str], name: str, near: bool) -> tuple[int, int]:
+    """How many words of the texts the model cannot read; with `near`, how many of them are not even like one it can."""
     unknown = {word for text in texts for word in split(text.lower().strip(" ."))} - _words(name)
-    return len(unknown), sum(not get_close_matches(word, _words(name), n=1) for word in unknown)
+    return len(unknown), near and sum(not get_close_matches(word, _words(name), n=1) for word in unknown)
 
 
 def known_words() -> str:

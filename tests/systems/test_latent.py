@@ -1,7 +1,6 @@
 """Latent diffusion of the sprite world: two stages, and pictures of sentences that nobody drew in training."""
 
 from dataclasses import replace
-from itertools import islice
 
 import pytest
 import torch
@@ -69,7 +68,9 @@ def test_batches_are_a_function_of_seed_and_step_and_use_a_picture_again(autoenc
 def test_some_is_said_half_of_the_time_and_every_word_is_known():
     prompts = replace(latent.WORLD, families=("surrounding",)).prompts(600, 0)
     texts = latent.spoken(prompts, torch.Generator().manual_seed(0))
-    assert sum("some" in split(text) for text in texts) / 600 == pytest.approx(0.5, abs=0.07)
+    could = [text for text, whole in zip(texts, captions(prompts)) if "some" in split(whole)]
+    assert len(could) > 400
+    assert sum("some" in split(text) for text in could) / len(could) == pytest.approx(0.5, abs=0.07)
     assert {text.replace("some ", "") for text in texts} == {text.replace("some ", "") for text in captions(prompts)}
     told = [*texts, *captions(SpriteWorld().prompts(2000, 0)), *LECTURE]
     assert not bool((latent.tokenizer().encode(told) == UNKNOWN).any())
@@ -96,8 +97,8 @@ def test_held_out_sentences_become_their_pictures(drawn):
     assert pictures.shape == (48, 3, 64, 64)
     assert pictures.abs().max() <= 1.0
     right = matches(prompts, pictures).float()
-    assert right[:32].mean() >= 0.75
-    assert right[32:].mean() >= 0.6
+    assert right[:32].mean() >= 0.85
+    assert right[32:].mean() >= 0.85
     # Control: the captions of others.
     assert matches(prompts[5:] + prompts[:5], pictures).float().mean() <= 0.2
 
@@ -120,7 +121,8 @@ def test_the_record_keeps_the_scores():
     scores = latent.LATENT.record()["scores"]
     families = latent.FAMILIES
     assert {f"{family}, w={w}" for family in families for w in (0, 1)} <= scores.keys()
+    reached = {"one": 0.95, "relation": 0.93, "riding": 0.93, "snow": 0.9, "count": 0.7}
+    reached |= dict.fromkeys([text for text in LECTURE if text != "a lightbulb surrounding plants"], 0.8)
+    assert {name: scores[f"{name}, w=1"] for name, bar in reached.items() if scores[f"{name}, w=1"] < bar} == {}
     for family in families:
-        chance = max(scores[f"{family}, w={w}, another caption"] for w in (0, 1))
-        assert scores[f"{family}, w=1"] > chance
-    assert list(islice((text for text in LECTURE if scores[f"{text}, w=1"] < 0.1), 1)) == []
+        assert scores[f"{family}, w=1"] > scores[f"{family}, w=1, another caption"] + 0.1
