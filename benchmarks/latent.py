@@ -18,6 +18,7 @@ import torch
 
 from benchmarks._timing import alternate, machine
 from minidiff.checkpoints import write_whole
+from minidiff.console import any_sign
 from minidiff.systems import latent
 
 BATCH, STEPS, TEXT = 10, 50, "an astronaut riding a horse"
@@ -52,6 +53,7 @@ def draw(n: int) -> None:
 
 
 def main() -> None:
+    any_sign()
     torch.set_num_threads(1)
     timing = time_generate(rounds=5)
     memory = {str(n): round(peak_mib(n)) for n in (0, 10, 100)}

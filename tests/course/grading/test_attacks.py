@@ -39,7 +39,7 @@ from minidiff.course.grading.results import Item, Result, State, Student
 from minidiff.course.grading.sandbox import Limits, Unsandboxed
 from minidiff.course.inside import wire
 
-SECONDS = 6
+SECONDS = 10
 # The odd size of /tmp tells this run's sandboxes from those of others on this machine.
 LIMITS = Limits(seconds=SECONDS, memory=2**30, scratch=64 * 2**20 - 4096 * (os.getpid() % 4096))
 MARK = f"LEFT-OVER-{os.getpid()}-{secrets.token_hex(4)}"
@@ -279,7 +279,7 @@ class bystander:
 
 
 class unhung:
-    """Ends this run's sandboxes when no result has come for a minute: a hang is a failure, not the end of the tests."""
+    """Ends this run's sandboxes when no result has come for three minutes: a hang is a failure, not the end of the tests."""
 
     def __init__(self, seen: Graded):
         self.seen, self.done = seen, threading.Event()
@@ -289,8 +289,8 @@ class unhung:
         while not self.done.wait(1):
             if len(self.seen.results) > count:
                 count, since = len(self.seen.results), time.monotonic()
-            elif time.monotonic() > since + 60:
-                self.seen.raised["(a hang)"] = f"no result for a minute, after {count}"
+            elif time.monotonic() > since + 180:
+                self.seen.raised["(a hang)"] = f"no result for three minutes, after {count}"
                 kill_sandboxes()
 
     def __enter__(self):
