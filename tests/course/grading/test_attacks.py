@@ -279,7 +279,7 @@ class bystander:
 
 
 class unhung:
-    """Ends this run's sandboxes when no result has come for three minutes: a hang is a failure, not the end of the tests."""
+    """Ends this run's sandboxes when no result comes for three minutes: a hang is a failure, but not the end."""
 
     def __init__(self, seen: Graded):
         self.seen, self.done = seen, threading.Event()
