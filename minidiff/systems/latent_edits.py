@@ -3,6 +3,10 @@
 Both take a picture that is there. `image_to_image` noises its latents up to t0 and walks back with another sentence
 (`editing.sdedit`): the layout stays, as far as t0 lets it. `inpainted` draws anew where a mask says so and keeps the
 latents of the rest; at the end the kept pixels themselves are put back, as a decoder is never exact.
+
+"a snowman left of a dog" with the sentence "a snowman left of a tree": at t0 = 0.2 nine of ten still show the dog; at
+0.7 and 0.8 nine and ten show the tree, with the snowman where it stood; at 0.97 three still have it there. Below
+t0 = 0.1 the shipped model, which hardly learned such times, spoils the dog.
 """
 
 from collections.abc import Sequence

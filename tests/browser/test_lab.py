@@ -47,8 +47,10 @@ SHOW_CELL = """async index => {
     notebook.activeCellIndex = index;
     await notebook.scrollToItem(index, 'start');
 }"""
-# The pixels of the picture beside the slider, as a short text that differs when they do.
-PIXELS = """image => {
+# The pixels of the picture beside the slider, as a short text that differs when they do. A new one takes time to load.
+PIXELS = """async image => {
+    for (let tries = 0; tries < 600 && !(image.complete && image.naturalWidth); tries++)
+        await new Promise(resolve => setTimeout(resolve, 50));
     const canvas = document.createElement('canvas');
     [canvas.width, canvas.height] = [image.naturalWidth, image.naturalHeight];
     const context = canvas.getContext('2d');
