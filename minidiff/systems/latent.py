@@ -143,7 +143,7 @@ def null(negative: str = "") -> dict[str, Tensor]:
 
 
 def pictures_of(
-    model: Denoiser, autoencoder: VAE, steps: int = 50, batch: int = 100, bar: bool = False, shift: float = SHIFT,
+    model: Denoiser, autoencoder: VAE, steps: int = 50, batch: int = 10, bar: bool = False, shift: float = SHIFT,
     negative: str = "",
 ) -> Generate:  # fmt: skip
     """`generate(texts, w, seeds)` → (B, 3, 64, 64): ancestral steps among latents, then the decoder.
