@@ -18,9 +18,9 @@ from torch import Tensor, nn
 from minidiff import times
 from minidiff.backbones.dit import DiT
 from minidiff.codecs.vae import Posterior
-from minidiff.conditioning import Conditioned, Labels
+from minidiff.conditioning import Conditioned, Labels, require_tokens
 from minidiff.data.captions import captions, vocabulary
-from minidiff.data.prompts import World
+from minidiff.data.prompts import Prompt, World
 from minidiff.denoiser import Denoiser
 from minidiff.encoders.tokenizer import END, PAD, START, WordTokenizer
 from minidiff.guidance import bind, cfg
@@ -33,6 +33,7 @@ from minidiff.samplers import ddpm, sample
 from minidiff.schedules import Linear
 from minidiff.systems.shipped import Shipped
 from minidiff.training import Draw, diffuse, draw_rows
+from minidiff.validate import require_shape
 
 FAMILIES = ("relation", "pair", "counts", "negation", "several")
 LENGTH, JOINED, CHANNELS = 18, 3, 16
@@ -79,7 +80,9 @@ class TextAutoencoder(nn.Module):
         self.register_buffer("scale", torch.ones(CHANNELS, 1))
 
     def encode(self, tokens: Tensor) -> Posterior:
-        """q(z|tokens), (B, 16, 6), before the normalisation."""
+        """q(z|tokens), (B, 16, 6), before the normalisation. `ValueError` for tokens of another shape or dtype."""
+        require_tokens(tokens, len(tokens), LENGTH)
+        require_shape("tokens", tokens, (len(tokens), LENGTH))
         x = self.encoder_blocks(self.words(tokens) + self.place)  # (B, 18, dim)
         return Posterior.of(self.down(x.unflatten(1, (-1, JOINED)).flatten(2)).transpose(1, 2))
 
@@ -92,7 +95,8 @@ class TextAutoencoder(nn.Module):
         return (self.encode(tokens).mean - self.shift) / self.scale
 
     def decode(self, z: Tensor) -> Tensor:
-        """Normalised latents → the likeliest token of each place, (B, 18)."""
+        """Normalised latents → the likeliest token of each place, (B, 18). `ValueError` for another shape of z."""
+        require_shape("z", z, (len(z), *LATENT_SHAPE))
         return self.logits(z * self.scale + self.shift).argmax(-1)
 
     def loss(self, tokens: Tensor, generator: Randomness = None) -> Tensor:
@@ -125,10 +129,9 @@ def _autoencoder_scores(autoencoder: TextAutoencoder) -> dict[str, float]:
     tokens = tokenizer().encode(held_out(1000)).to(autoencoder.shift.device)
     z, found = autoencoder.latents(tokens), {}
     for noise in (0.0, 0.2, 0.4):
-        read = autoencoder.decode(z + noise * randn(z.shape, seeded(0)).to(z))
-        found[f"held-out sentences come back whole, noise {noise:g}"] = round(
-            float((read == tokens).all(1).float().mean()), 4
-        )
+        back = autoencoder.decode(z + noise * randn(z.shape, seeded(0)).to(z))
+        whole = float((back == tokens).all(1).float().mean())
+        found[f"held-out sentences come back whole, noise {noise:g}"] = round(whole, 4)
     return found
 
 
@@ -200,7 +203,7 @@ def judged(sentences: list[str], families: list[int]) -> dict[str, float]:
     }
 
 
-def family_of(prompt) -> str:
+def family_of(prompt: Prompt) -> str:
     """Which of FAMILIES a prompt belongs to, or "other"."""
     counts = [group.count for group in prompt.groups]
     if prompt.absent:

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from torch import Generator, Tensor
 
 import minidiff.course.feedback as feedback
+from minidiff.course import diagnosis
 from minidiff.course.audit import audit
 from minidiff.course.diagnosis import Verdict, judge, try_out
 from minidiff.course.exercise import Exercise, Mistake, chapters, find, load_chapter
@@ -452,3 +453,35 @@ def test_a_reference_that_fails_is_an_error_of_the_course():
     broken = replace(LINE, reference=wrong_name)
     with pytest.raises(RuntimeError, match="the reference of 99-line fails on seed 0"):
         try_out(broken, line)
+
+
+def test_the_reference_and_the_mistakes_are_computed_once_per_seed_and_kept_apart():
+    calls = []
+
+    def counted(a, b, w):
+        calls.append("reference")
+        return a + w * b
+
+    def turned(a, b, w):
+        calls.append("mistake")
+        return b + w * a
+
+    swapped = Mistake("swapped", turned, LINE.mistakes[0].diagnosis)
+    exercise = replace(LINE, reference=counted, mistakes=(swapped, *LINE.mistakes[1:]))
+    for answer in (line, shifted, LINE.mistakes[0].function, shifted):
+        judge(exercise, try_out(exercise, answer, [5]))
+    assert calls.count("reference") == 2  # two sets of inputs
+    assert calls.count("mistake") <= 2
+    assert judge(exercise, try_out(exercise, LINE.mistakes[0].function, [5])).mistake == "swapped"
+    judge(exercise, try_out(exercise, line, [6]))
+    assert calls.count("reference") == 4  # another seed
+    # An exercise that differs in nothing but its reference is not given the outcomes of this one.
+    other = replace(exercise, reference=lambda a, b, w: b + w * a)
+    assert judge(other, try_out(other, line, [5])).kind != "passed"
+    assert judge(exercise, try_out(exercise, line, [5])).kind == "passed"
+
+
+def test_not_more_outcomes_are_kept_than_it_says():
+    for seed in range(130):
+        try_out(LINE, line, [seed])
+    assert len(diagnosis._kept) <= diagnosis._KEPT == 100

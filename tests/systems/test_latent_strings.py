@@ -85,3 +85,11 @@ def test_stage_2_leaves_the_autoencoder_alone(autoencoder):
     moved = strings.AUTOENCODER.load().requires_grad_(True)
     list(fit(moved, strings.AUTOENCODER.draw(), 1, bar=False))
     assert fingerprint(moved) != before  # the control
+
+
+def test_tokens_and_latents_of_another_shape_are_named(autoencoder):
+    for tokens in (torch.zeros(2, 17, dtype=torch.int64), torch.zeros(2, 18)):
+        with pytest.raises(ValueError, match=r"^tokens: got"):
+            autoencoder.encode(tokens)
+    with pytest.raises(ValueError, match=r"^z: got"):
+        autoencoder.decode(torch.zeros(2, 6, 16))

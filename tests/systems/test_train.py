@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -52,6 +53,18 @@ def test_train_writes_weights_record_and_curve(tmp_path):
     steps, losses = weights.curve("line", tmp_path / "out")
     assert steps[-1] == 300
     assert losses[-1] < losses[0] / 100
+
+
+def test_what_is_measured_after_training_is_set_before_scores_and_weights(tmp_path):
+    def finish(model):
+        model.layer.bias.data.fill_(5.0)
+
+    scores = lambda model: {"bias": float(model.layer.bias)}
+    facts = replace(line(), finish=finish, scores=scores).train(tmp_path / "run", tmp_path / "out", steps=3)
+    assert facts["scores"] == {"bias": 5.0}
+    assert float(weights.load_weights("line", tmp_path / "out")["layer.bias"]) == 5.0
+    plain = replace(line(), scores=scores).train(tmp_path / "plain", tmp_path / "out", steps=3)
+    assert plain["scores"]["bias"] != 5.0  # the control
 
 
 def test_the_same_command_gives_the_same_weights_and_another_seed_others(tmp_path):
