@@ -145,7 +145,7 @@ def _draw(pictures: Tensor, rows: list[str], title: str, columns: int, out: Path
     from minidiff.show import grid, png
 
     labels = [fill(row or "(no text)", 24) for row in rows]
-    beside = 0.3 + 0.09 * max(len(line) for label in labels for line in label.split("\n"))  # inches
+    beside = 0.3 + 0.13 * max(len(line) for label in labels for line in label.split("\n"))  # inches
     inches = 0.8 if pictures.shape[-1] <= 32 else 1.1
     figure, ax = plt.subplots(figsize=(max(inches * columns + beside, 3.5), inches * len(rows) + 0.6))
     grid(pictures, columns=columns, rows=labels, ax=ax)
