@@ -83,12 +83,12 @@ def word_map(q: Tensor, k: Tensor, mask: Tensor, word: Tensor, height: int, widt
 
 
 # %% [markdown]
-# **Use it.** A hundred scenes of two objects, half noise (t = 0.5). In this model one softmax goes over the 4×4 patches and the 10 tokens of the
+# **Use it.** Sixty scenes of two objects, half noise (t = 0.5). In this model one softmax goes over the 4×4 patches and the 10 tokens of the
 # caption, so `word` marks one of 26 columns. Your map is judged as a detector: the AUC of the patches where the word's object is against those
 # where it is not.
 
 # %%
-prompts = TWO.prompts(100, 3, "test")
+prompts = TWO.prompts(60, 3, "test")
 texts, scenes = captions(prompts), place(prompts, 0)
 spoken = [text.split() for text in texts]
 held: list[tuple[Tensor, Tensor]] = []  # Q and K of every attention that a call goes through
@@ -229,21 +229,23 @@ def heard(x_t: Tensor, t: Tensor, tokens: Tensor, vectors: Tensor, parts: list[l
 
 # %%
 def trained(steps: int = 60, batch: int = 24, lr: float = 8e-3, seed: int = 0):
-    """The vectors and the weights of both layers."""
+    """The vectors and the weights of both layers, by Adam written out (without its correction of the first steps)."""
     g = seeded(seed)
     first = [torch.randn(len(tokenizer), 64, generator=g), *new[0], *new[1]]
     now = [w.clone().requires_grad_() for w in first]
-    optimizer = torch.optim.Adam(now, betas=(0.9, 0.95))
+    means, squares = ([torch.zeros_like(w) for w in now] for _ in range(2))
     for step in range(steps):
         prompts = ONE.prompts(batch, g, "train")
         x0, tokens = render(place(prompts, g)), tokenizer.encode(captions(prompts))
         t = torch.sigmoid(1 + torch.randn(batch, generator=g))  # mostly noisy: there the words are needed
         x_t = torch.lerp(x0, torch.randn(x0.shape, generator=g), t[:, None, None, None])
         loss = (heard(x_t, t, tokens, now[0], [now[1:5], now[5:]]) - x0).square().mean()
-        optimizer.param_groups[0]["lr"] = lr * (1 - step / steps)
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
+        gradients = torch.autograd.grad(loss, now)
+        with torch.no_grad():
+            for w, g_w, mean, square in zip(now, gradients, means, squares):
+                mean.lerp_(g_w, 0.1)
+                square.lerp_(g_w**2, 0.05)
+                w -= lr * (1 - step / steps) * mean / (square.sqrt() + 1e-8)
     return now[0].detach(), [[w.detach() for w in part] for part in (now[1:5], now[5:])]
 
 
@@ -251,14 +253,17 @@ new, (layer, _) = zip(*(checked_cross_layer(128, 64, 4, seeded(site)) for site i
 vectors, parts = trained()
 
 # %%
-asked = ONE.prompts(36, 9)
+asked = ONE.prompts(24, 9)
 tokens = tokenizer.encode(captions(asked))
 runs = {
-    "the prior alone": drawn(bind(prior), 36),
-    "with trained layers": drawn(lambda x, t: heard(x, t, tokens, vectors, parts), 36),
+    "the prior alone": drawn(bind(prior), 24),
+    "with trained layers": drawn(lambda x, t: heard(x, t, tokens, vectors, parts), 24),
 }
 untrained = drawn(lambda x, t: heard(x, t, tokens[:4], vectors, new), 4)
 assert torch.allclose(runs["the prior alone"][:4], untrained, atol=1e-5)  # a new layer is the identity
+show.grid(
+    torch.cat([x[:12] for x in runs.values()]), 12, rows=list(runs), title="Asked for: " + captions(asked)[0] + ", …"
+)
 
 
 def right_look(prompts: list[Prompt], x: Tensor) -> list[float]:
@@ -309,10 +314,10 @@ def dynamic_threshold(x0: Tensor, quantile: float) -> Tensor:
 
 
 # %% [markdown]
-# **Use it.** Twenty captions, guided with $w=5$ in 20 steps; the threshold stands around the guided guess in every step.
+# **Use it.** Sixteen captions, guided with $w=5$ in 16 steps; the threshold stands around the guided guess in every step.
 
 # %%
-wanted = world.prompts(20, 5, "test")
+wanted = world.prompts(16, 5, "test")
 told = {"tokens": tokenizer.encode(captions(wanted))}
 
 
@@ -325,7 +330,7 @@ thresholds = {"none": lambda denoise: denoise, "static": static, "0.995": dynami
 
 def guided(w: float, threshold, seed: int = 0) -> Tensor:
     both = threshold(cfg(model, told, scenes_text.null(10), w))
-    return drawn(both, len(wanted), step=ddim, seed=seed)
+    return drawn(both, len(wanted), 16, ddim, seed)
 
 
 finished = {name: guided(5.0, threshold) for name, threshold in thresholds.items()} | {"data": render(place(wanted, 0))}
@@ -384,7 +389,7 @@ drawings = {
 }
 
 
-def told_apart(drawing: Tensor, s: float, n: int = 2000, seed: int = 0) -> float:
+def told_apart(drawing: Tensor, s: float, n: int = 1000, seed: int = 0) -> float:
     """AUC of the best detector of the mistake, among n noisy pictures with it and n without."""
     g, delta = seeded(seed), drawing - clean
     with_it, without = (
@@ -400,7 +405,7 @@ def in_theory(drawing: Tensor, s: float) -> float:
 
 noise_levels = (0.1, 0.3, 0.5, 0.7, 0.9)
 hidden = {s: [f(drawing, s) for drawing in drawings.values() for f in (told_apart, in_theory)] for s in noise_levels}
-assert all(abs(a - b) < 0.03 and abs(c - d) < 0.03 for a, b, c, d in hidden.values())
+assert all(abs(a - b) < 0.04 and abs(c - d) < 0.04 for a, b, c, d in hidden.values())
 assert hidden[0.5][0] < 0.8 < 0.95 < hidden[0.5][2]
 show.table({f"s = {s:g}": row for s, row in hidden.items()}, ["told apart", "paler", "theory", "blurred", "theory "])
 
@@ -432,7 +437,7 @@ def on_frontier(cost: Tensor, score: Tensor) -> Tensor:
 
 
 # %% [markdown]
-# **Use it.** Twelve ways to draw the same 20 pictures: 2, 4 or 8 steps, two samplers, guided or not. Cost: calls of the network for a picture.
+# **Use it.** Twelve ways to draw the same 16 pictures: 2, 4 or 8 steps, two samplers, guided or not. Cost: calls of the network for a picture.
 
 
 # %%
@@ -454,7 +459,7 @@ for step, w, mark in ((ddim, 0.0, "o"), (ddim, 1.0, "s"), (ddpm, 0.0, "v"), (ddp
     ax.plot(cost[mine], score[mine], mark, label=name)
 order = cost[best].argsort()
 ax.step(cost[best][order], score[best][order], where="post", color="black", linewidth=1, label="frontier")
-ax.set(xscale="log", xlabel="calls of the network", ylabel="right, of 20", title="12 ways to draw the same captions")
+ax.set(xscale="log", xlabel="calls of the network", ylabel="right, of 16", title="12 ways to draw the same captions")
 ax.legend(fontsize=7)
 plain, twice = (score[[way[1:] == pair for way in ways]].mean() for pair in ((8, 0.0), (4, 1.0)))
 assert plain > twice  # at 8 calls, more steps are worth more than guidance
@@ -491,13 +496,13 @@ def switched(what: str, tau: float, step, n: int, seed: int) -> list[float]:
     """Shares of n pictures that show the first caption, heard while t > tau; the second, heard after; and neither."""
     pair = changed(what, n, seed)
     first, second = (tokenizer.encode(captions(prompts)) for prompts in pair)
-    switching = lambda x, t: model(x, t.expand(len(x)), tokens=first if t > tau else second)
+    switching = lambda x, t: model(x, t.expand(len(x)), tokens=first if t > tau + 1e-6 else second)
     x = drawn(switching, n, step=step, seed=1000 * seed)
     shown = [share(matches(prompts, x)) for prompts in pair]
     return [*shown, 1 - sum(shown)]
 
 
-def measure(what: str, tau: float, step=ddpm, n: int = 16, seeds=range(2)) -> list[str]:
+def measure(what: str, tau: float, step=ddpm, n: int = 12, seeds=range(2)) -> list[str]:
     """`switched` over sets of n pictures, mean ± spread."""
     found = torch.tensor([switched(what, tau, step, n, seed) for seed in seeds])
     return [f"{m:.2f} ± {s:.2f}" for m, s in zip(found.mean(0).tolist(), found.std(0).tolist())]
@@ -505,7 +510,31 @@ def measure(what: str, tau: float, step=ddpm, n: int = 16, seeds=range(2)) -> li
 
 # %%
 tried = {f"{what}, τ = {tau:g}": measure(what, tau) for what, tau in (("colour", 0.2), ("places", 0.2))}
-show.table(tried, ["16 pictures, 2 sets", "first", "second", "neither"])
+show.table(tried, ["12 pictures, 2 sets", "first", "second", "neither"])
 
 # %% [markdown] answer="07-when-words-speak"
-# NN
+# Shares of 24 pictures that show the second caption, mean ± spread over 5 sets, ancestral steps (fresh noise) and DDIM (none). 20 steps each.
+#
+# | τ | places: fresh | places: DDIM | kind: fresh | kind: DDIM | colour: fresh | colour: DDIM |
+# |---|---|---|---|---|---|---|
+# | 1 (second only) | 1.00 ± 0.00 | 0.92 ± 0.08 | 0.94 ± 0.02 | 0.90 ± 0.07 | 0.98 ± 0.02 | 0.93 ± 0.08 |
+# | 0.6 | 0.97 ± 0.03 | 0.90 ± 0.06 | 0.93 ± 0.04 | 0.92 ± 0.05 | 0.96 ± 0.04 | 0.92 ± 0.08 |
+# | 0.4 | 0.88 ± 0.04 | 0.77 ± 0.10 | 0.89 ± 0.09 | 0.74 ± 0.17 | 0.98 ± 0.02 | 0.93 ± 0.06 |
+# | 0.3 | 0.80 ± 0.07 | 0.66 ± 0.08 | 0.81 ± 0.09 | 0.61 ± 0.10 | 0.96 ± 0.04 | 0.92 ± 0.04 |
+# | 0.2 | 0.66 ± 0.12 | 0.49 ± 0.05 | 0.62 ± 0.08 | 0.45 ± 0.05 | 0.93 ± 0.07 | 0.90 ± 0.05 |
+# | 0.1 | 0.22 ± 0.09 | 0.13 ± 0.05 | 0.28 ± 0.07 | 0.24 ± 0.02 | 0.79 ± 0.09 | 0.69 ± 0.09 |
+# | 0 (first only) | 0.00 ± 0.00 | 0.00 ± 0.00 | 0.00 ± 0.00 | 0.00 ± 0.00 | 0.00 ± 0.00 | 0.00 ± 0.00 |
+#
+# Until t = 0.6 it does not matter what was said: the first eight steps leave nothing that the second caption could not undo. Places and kinds
+# are settled between 0.4 and 0.1, at about the same time; a colour not before 0.1, when places and kinds are lost. That is the order of the
+# bands: where something is takes coarse structure, its colour can still be filled in when all outlines stand.
+#
+# Hardly any picture goes back to the first caption (at τ = 0.1 from 0.02 to 0.17): what comes too late spoils. Of the pictures that show neither
+# at τ = 0.2 (places, three sets), 16 of 26 hold three or four objects: the new ones were drawn beside the old ones. Of those of kinds 20 of
+# 29 hold two: the new kind over the old.
+#
+# Fresh noise helps where it is late: at τ = 0.3 and 0.2 by 0.14 to 0.20 for places and kinds, more than the spread; each step forgets a little of what was there. So
+# does guidance with w = 2 (fresh noise): at τ = 0.2 places 0.83 ± 0.12 and kinds 0.80 ± 0.05, at 0.1 places 0.44 ± 0.09 and kinds 0.59 ± 0.08.
+#
+# Could be wrong: "text speaks late". The pictures are 16 pixels wide, so that even a shape is coarse; at 64 pixels I would expect everything to be
+# settled at larger t. And this model was trained with most of its times near t = 0.57, on flat colours, which are easily changed.

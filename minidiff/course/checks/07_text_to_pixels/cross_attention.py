@@ -94,8 +94,8 @@ def _asked(answer: object, channels: int, dim: int, heads: int, generator: Gener
         x, words = (normal(shape, g, torch.float32) for shape in ((b, channels, height, width), (b, m, dim)))
         mask = torch.arange(m) < torch.tensor(lengths)[:, None]
         found += [layer([w.clone() for w in first], x.clone(), words, mask), layer(trained, x.clone(), words, mask)]
-    copies = [w.clone().requires_grad_() for w in first]  # what a first step of training does: only the last one moves
-    found += torch.autograd.grad(layer(copies, x, words, mask).square().sum(), copies, materialize_grads=True)
+    copies = [w.clone().requires_grad_() for w in trained]  # a step of training must reach all four
+    found += torch.autograd.grad(layer(copies, x, words, mask).square().mean(), copies, materialize_grads=True)
     return tuple(found)
 
 
