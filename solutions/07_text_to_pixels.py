@@ -137,9 +137,9 @@ axes[0].set_title("the scene", fontsize=9)
 for ax, ((which, part), found) in zip(axes[1:], looks.items()):
     ax.imshow(found[0], cmap="magma")
     ax.set_title(spoken[0][(1 if which == 0 else len(spoken[0]) - 2) + (part == "kind")], fontsize=9)
+figure.suptitle(f"“{texts[0]}”: which patches look at which word")
 for ax in axes:
     ax.axis("off")
-figure.suptitle(f"“{texts[0]}”: which patches look at which word")
 
 # %%
 detected = {
