@@ -129,9 +129,8 @@ EXERCISE = Exercise(
         "All pairs at once: `cost <= cost[:, None]` is (run i, another j). Which sign has the score?",
         "`beaten = (at_least_as_good & (cheaper | better)).any(1)`; the frontier is `~beaten`.",
     ),
-    expected="3 to 4 of the 12 ways (5 seeds). At 8 calls for a picture 0.88 ± 0.10 are right without guidance in 8 "
-    "steps, 0.77 ± 0.10 with guidance in 4 steps; no guided way with fewer than 8 steps is ever on the "
-    "frontier.",
+    expected="3 to 4 of the 12 ways (5 seeds). At 4 calls for a picture 0.73 ± 0.10 are right without guidance in 4 "
+    "steps, 0.39 ± 0.11 with guidance in 2; no guided way with fewer than 8 steps is ever on the frontier.",
     trap="measured costs and scores hardly ever tie, and then all of these but the hull and the wrong side agree. "
     "Shares out of 16 tie all the time.",
 )
