@@ -1,8 +1,8 @@
 # %% [markdown]
 # # Exercises 07: from text to pixels
 #
-# Four short exercises, one thing to build and one open experiment: about two hours. Where a word looks, a layer that makes
-# a deaf model listen, two of Imagen's inventions, and the frontier of cost and quality. The
+# Four short exercises, one thing to build and one open experiment: about two hours. Where a word is looked
+# at, a layer that lets a trained model listen, two parts of Imagen, and the frontier of cost and quality. The
 # [notebook](../notebooks/07_text_to_pixels.ipynb) takes them from the library, the
 # [lecture](../lectures/07_text_to_pixels.md) derives them. Predict, write, check.
 #
@@ -470,14 +470,14 @@ assert plain > twice + 0.1  # at 4 calls, two more steps are worth more than gui
 # %% [markdown]
 # ## Exercise 07-when-words-speak
 #
-# **Predict first.** A picture is drawn in 20 steps, from $t=1$ down to 0. Down to $t=\tau$ the model hears one caption, from there on another. At which
-# $\tau$ does the second come too late to change a colour? A kind? Who stands where?
+# **Predict first.** A picture is drawn in 20 steps, from $t=1$ down to 0. Down to $t=t_c$ the model hears one caption, from there on another. At which
+# $t_c$ does the second come too late to change a colour? A kind? Who stands where?
 #
 # **The question.** Which words are heard when? `measure` switches captions that differ in one thing only, and says how many pictures show the
-# first caption, the second, or neither. Which $\tau$, samplers and strengths to try is up to you.
+# first caption, the second, or neither. Which $t_c$, samplers and strengths to try is up to you.
 #
-# **A good answer** (about ten lines) has at least four $\tau$ for each of the three changes, with mean and spread over at least 5 sets of seeds; the two
-# controls, $\tau=1$ and $\tau=0$; compares the sampler that adds fresh noise with the one that does not; says what happens to the pictures that show
+# **A good answer** (about ten lines) has at least four $t_c$ for each of the three changes, with mean and spread over at least 5 sets of seeds; the two
+# controls, $t_c=1$ and $t_c=0$; compares the sampler that adds fresh noise with the one that does not; says what happens to the pictures that show
 # *neither*; and ends with one sentence that could be wrong.
 
 
@@ -492,30 +492,30 @@ def changed(what: str, n: int, seed: int) -> tuple[list[Prompt], list[Prompt]]:
     return prompts, [Prompt((replace(p.groups[0], **{what: other(p.groups[0])}),)) for p in prompts]
 
 
-def switched(what: str, tau: float, step, n: int, seed: int) -> list[float]:
-    """Shares of n pictures that show the first caption, heard while t > tau; the second, heard after; and neither."""
+def switched(what: str, t_c: float, step, n: int, seed: int) -> list[float]:
+    """Shares of n pictures that show the first caption, heard while t > t_c; the second, heard after; and neither."""
     pair = changed(what, n, seed)
     first, second = (tokenizer.encode(captions(prompts)) for prompts in pair)
-    switching = lambda x, t: model(x, t.expand(len(x)), tokens=first if t > tau + 1e-6 else second)
+    switching = lambda x, t: model(x, t.expand(len(x)), tokens=first if t > t_c + 1e-6 else second)
     x = drawn(switching, n, step=step, seed=1000 * seed)
     shown = [share(matches(prompts, x)) for prompts in pair]
     return [*shown, 1 - sum(shown)]
 
 
-def measure(what: str, tau: float, step=ddpm, n: int = 12, seeds=range(2)) -> list[str]:
+def measure(what: str, t_c: float, step=ddpm, n: int = 12, seeds=range(2)) -> list[str]:
     """`switched` over sets of n pictures, mean ± spread."""
-    found = torch.tensor([switched(what, tau, step, n, seed) for seed in seeds])
+    found = torch.tensor([switched(what, t_c, step, n, seed) for seed in seeds])
     return [f"{m:.2f} ± {s:.2f}" for m, s in zip(found.mean(0).tolist(), found.std(0).tolist())]
 
 
 # %%
-tried = {f"{what}, τ = {tau:g}": measure(what, tau) for what, tau in (("colour", 0.2), ("places", 0.2))}
+tried = {f"{what}, t_c = {t_c:g}": measure(what, t_c) for what, t_c in (("colour", 0.2), ("places", 0.2))}
 show.table(tried, ["12 pictures, 2 sets", "first", "second", "neither"])
 
 # %% [markdown] answer="07-when-words-speak"
 # Shares of 24 pictures that show the second caption, mean ± spread over 5 sets, ancestral steps (fresh noise) and DDIM (none). 20 steps each.
 #
-# | τ | places: fresh | places: DDIM | kind: fresh | kind: DDIM | colour: fresh | colour: DDIM |
+# | t_c | places: fresh | places: DDIM | kind: fresh | kind: DDIM | colour: fresh | colour: DDIM |
 # |---|---|---|---|---|---|---|
 # | 1 (second only) | 1.00 ± 0.00 | 0.92 ± 0.08 | 0.94 ± 0.02 | 0.90 ± 0.07 | 0.98 ± 0.02 | 0.93 ± 0.08 |
 # | 0.6 | 0.97 ± 0.03 | 0.90 ± 0.06 | 0.93 ± 0.04 | 0.92 ± 0.05 | 0.96 ± 0.04 | 0.92 ± 0.08 |
@@ -529,12 +529,12 @@ show.table(tried, ["12 pictures, 2 sets", "first", "second", "neither"])
 # are settled between 0.4 and 0.1, at about the same time; a colour not before 0.1, when places and kinds are lost. That is the order of the
 # bands: where something is takes coarse structure, its colour can still be filled in when all outlines stand.
 #
-# Hardly any picture goes back to the first caption (at τ = 0.1 from 0.02 to 0.17): what comes too late spoils. Of the pictures that show neither
-# at τ = 0.2 (places, three sets), 16 of 26 hold three or four objects: the new ones were drawn beside the old ones. Of those of kinds 20 of
+# Hardly any picture goes back to the first caption (at t_c = 0.1 from 0.02 to 0.17): what comes too late spoils. Of the pictures that show neither
+# at t_c = 0.2 (places, three sets), 16 of 26 hold three or four objects: the new ones were drawn beside the old ones. Of those of kinds 20 of
 # 29 hold two: the new kind over the old.
 #
-# Fresh noise helps where it is late: at τ = 0.3 and 0.2 by 0.14 to 0.20 for places and kinds, more than the spread; each step forgets a little of what was there. So
-# does guidance with w = 2 (fresh noise): at τ = 0.2 places 0.83 ± 0.12 and kinds 0.80 ± 0.05, at 0.1 places 0.44 ± 0.09 and kinds 0.59 ± 0.08.
+# Fresh noise helps where it is late: at t_c = 0.3 and 0.2 by 0.14 to 0.20 for places and kinds, more than the spread; each step forgets a little of what was there. So
+# does guidance with w = 2 (fresh noise): at t_c = 0.2 places 0.83 ± 0.12 and kinds 0.80 ± 0.05, at 0.1 places 0.44 ± 0.09 and kinds 0.59 ± 0.08.
 #
 # Could be wrong: "text speaks late". The pictures are 16 pixels wide, so that even a shape is coarse; at 64 pixels I would expect everything to be
 # settled at larger t. And this model was trained with most of its times near t = 0.57, on flat colours, which are easily changed.
