@@ -14,7 +14,9 @@ PAGES = (
     "latent",
     "latent_strings",
     "text_lm",
+    "imagen",
     "clip_scenes",
+    "clip_sprites",
     "clip_german",
     "clip_emoji",
 )
