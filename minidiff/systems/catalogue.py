@@ -12,6 +12,7 @@ PAGES = (
     "scenes_captioner",
     "scenes_text",
     "latent",
+    "stable_diffusion",
     "sprite_features",
     "latent_strings",
     "text_lm",
