@@ -188,4 +188,4 @@ def test_a_record_vouches_for_every_shipped_file(name):
 def test_all_weights_together_stay_small_and_listed():
     files = sorted(path.stem for path in FOLDER.glob("*.safetensors"))
     assert files == shipped_names()
-    assert sum(record(name)["bytes"] for name in shipped_names()) <= 30 * MB
+    assert sum(record(name)["bytes"] for name in shipped_names()) <= 100 * MB
