@@ -14,9 +14,11 @@ import inspect
 from typing import NamedTuple, Protocol
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from minidiff.nn.block import Block
+from minidiff.nn.embeddings import TimeEmbedding
 from minidiff.shapes import differentiable
 from minidiff.validate import describe, indexing, integer, require, require_labels
 
@@ -146,6 +148,26 @@ class Picture(nn.Module):
         fits = isinstance(picture, Tensor) and picture.ndim >= 3 and len(picture) == batch
         require(fits, "picture", describe(picture), f"a tensor of shape ({batch}, C, …)")
         return {"concat": picture}
+
+
+class LowResolution(nn.Module):
+    """What is to be enlarged, and how noisy it is: low (B, C, h, w), level (B,) → concat (B, C, side, side), vector.
+
+    low is enlarged bilinearly; level, in [0, 1], becomes a vector (B, dim), so that the network knows how far to trust
+    it (noise conditioning augmentation, arXiv 2106.15282, section 4).
+    """
+
+    def __init__(self, side: int, dim: int):
+        super().__init__()
+        self.side, self.level = integer("side", side), TimeEmbedding(dim)
+
+    def forward(self, batch: int, *, low: Tensor, level: Tensor) -> Given:
+        fits = isinstance(low, Tensor) and low.ndim == 4 and len(low) == batch
+        require(fits, "low", describe(low), f"a tensor of shape ({batch}, C, h, w)")
+        fits = isinstance(level, Tensor) and level.shape in ((), (batch,)) and level.dtype.is_floating_point
+        require(fits, "level", describe(level), f"noise levels of shape ({batch},)")
+        large = F.interpolate(low, size=(self.side, self.side), mode="bilinear", align_corners=False)
+        return {"concat": large, "vector": self.level(level.expand(batch).to(low))}
 
 
 class Together(nn.Module):

@@ -8,7 +8,7 @@ from tqdm.auto import tqdm
 
 from minidiff import times
 from minidiff.denoiser import Denoiser
-from minidiff.guidance import bind, cfg
+from minidiff.guidance import Denoise, bind, cfg
 from minidiff.judges.scorecard import Generate
 from minidiff.randomness import randn, seeded
 from minidiff.samplers import Step, ddpm, sample
@@ -22,13 +22,15 @@ Read = Callable[[Sequence[str]], dict[str, Tensor]]
 def generator(
     model: Denoiser, read: Read, null: dict[str, Tensor], shape: Sequence[int], *, steps: int = 50,
     step: Callable[[Schedule], Step] = ddpm, grid: Callable[[int], Tensor] = times.linear,
-    decode: Callable[[Tensor], Tensor] | None = None, batch: int = 500, bar: bool = False,
+    wrap: Callable[[Denoise], Denoise] = lambda guided: guided, decode: Callable[[Tensor], Tensor] | None = None,
+    batch: int = 500, bar: bool = False,
 ) -> Generate:  # fmt: skip
     """`generate` of one model. read: texts → conditions; null: "no condition"; shape: of one picture (or latent).
 
     Picture i starts from the noise of seeds[i] and has noise of its own at every step, so that it does not depend on
     its batch; at most `batch` are made at a time. w = 0 never evaluates the null condition. grid: steps → the times.
-    decode: latents → pictures. bar: show how far it is, on a terminal.
+    wrap: goes around the guided denoiser, such as `thresholding.dynamic`. decode: latents → pictures. bar: show how far
+    it is, on a terminal.
     """
 
     steps, batch = integer("steps", steps), integer("batch", batch)
@@ -39,7 +41,7 @@ def generator(
         cond = {name: value.to(device) for name, value in read(texts).items()}
         denoise = bind(model, **cond) if w == 0 else cfg(model, cond, null, w)
         noise = randn((len(texts), *shape), generators, device=device)
-        walk = sample(denoise, noise, grid(steps), step(model.schedule), generators)
+        walk = sample(wrap(denoise), noise, grid(steps), step(model.schedule), generators)
         *_, x = tqdm(walk, total=steps, disable=None if bar else True, desc=f"{len(texts)} pictures")
         return x if decode is None else decode(x)
 
