@@ -1,0 +1,189 @@
+"""The claims of chapter 07, each with a control that must fail. Thresholds: three seeds, with a margin."""
+
+import json
+import math
+import re
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from minidiff import times
+from minidiff.nn import masks
+from minidiff.nn.block import Attend, Attention
+from minidiff.randomness import randn, seeded
+
+
+def draws(*shape: int, seed: int = 0) -> torch.Tensor:
+    return randn(shape, seeded(seed), dtype=torch.float64)
+
+
+# ---------------------------------------------------------------- cross-attention
+
+
+def test_attention_is_the_posterior_mean_of_a_message():
+    """Equation (1): keys blurred by a variance of √d, prior e^{‖k‖²/2√d}; and no other answer has a smaller error."""
+    d, q, k, v = 8, draws(1, 8), draws(5, 8, seed=1), draws(5, 3, seed=2)
+    prior = (k.square().sum(1) / (2 * d**0.5)).exp()
+    likelihood = (-(q - k).square().sum(1) / (2 * d**0.5)).exp()
+    posterior = prior * likelihood / (prior * likelihood).sum()
+    mean = posterior @ v
+    given = Attend()(q[None, None], k[None, None], v[None, None])[0, 0, 0]
+    assert torch.allclose(given, mean, atol=1e-12)
+    flat = likelihood / likelihood.sum()
+    assert not torch.allclose(flat @ v, mean, atol=1e-3)  # the control: another prior
+    error = lambda o: float(posterior @ (v - o).square().sum(1))
+    assert all(error(mean) < error(mean + 0.1 * draws(3, seed=s)) for s in range(3, 8))
+
+
+def test_scores_have_variance_one_after_the_root():
+    q, k = draws(4000, 64), draws(4000, 64, seed=1)
+    assert float((q * k).sum(1).var() / 64) == pytest.approx(1.0, rel=0.1)
+
+
+def test_a_mask_is_exact_and_zeros_are_no_mask():
+    attention, words = Attention(8, 2, 4).double(), draws(1, 3, 4)
+    x, padded = draws(1, 6, 8, seed=1), torch.cat([words, draws(1, 4, 4, seed=2)], 1)
+    told = (torch.arange(7) < 3)[None]
+    with torch.no_grad():
+        short, long = attention(x, words), attention(x, padded, masks.keys(told))
+        assert torch.allclose(short, long, atol=1e-12)
+        zeroed = attention(x, padded * told[..., None])
+    assert float((zeroed - short).norm() / short.norm()) > 0.01
+
+
+def test_the_gradient_makes_words_compete():
+    """∂loss/∂s_j = a_j·gᵀ(v_j − o)."""
+    s, v, g = draws(5).requires_grad_(), draws(5, 3, seed=1), draws(3, seed=2)
+    a = s.softmax(0)
+    (a @ v @ g).backward()
+    o = (a @ v).detach()
+    assert torch.allclose(s.grad, a.detach() * ((v - o) @ g), atol=1e-12)
+    assert not torch.allclose(s.grad, a.detach() * (v @ g), atol=1e-3)  # the control: no competition
+
+
+def test_words_are_a_bag_and_trading_keys_is_trading_messages():
+    q, k, v = draws(1, 1, 6, 8), draws(1, 1, 5, 8, seed=1), draws(1, 1, 5, 8, seed=2)
+    look, order = Attend(), torch.tensor([0, 3, 2, 1, 4])
+    plain = look(q, k, v)
+    assert torch.allclose(look(q, k[:, :, order], v[:, :, order]), plain, atol=1e-12)
+    keys, messages = look(q, k[:, :, order], v), look(q, k, v[:, :, order])
+    assert torch.allclose(keys, messages, atol=1e-12)
+    assert not torch.allclose(messages, plain, atol=1e-2)
+
+
+# ---------------------------------------------------------------- the cascade
+
+
+def chain(table: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    """p(16), p(32 | 16), p(64 | 32) of a table over 8 pictures; 32 px know their half, 16 px their quarter."""
+    middle = table.reshape(4, 2).sum(1)
+    small = middle.reshape(2, 2).sum(1)
+    return small, middle.reshape(2, 2) / small[:, None], table.reshape(4, 2) / middle[:, None]
+
+
+def test_the_chain_rule_is_exact_and_its_divergences_add_up():
+    p, q = draws(8).softmax(0), draws(8, seed=1).softmax(0)
+    kl = lambda a, b: (a * (a / b).log()).sum(-1)
+    (p16, p32, p64), (q16, q32, q64) = chain(p), chain(q)
+    assert torch.allclose((p16[:, None] * p32).flatten()[:, None] * p64, p.reshape(4, 2), atol=1e-14)
+    p_middle, q_middle = (p16[:, None] * p32).flatten(), (q16[:, None] * q32).flatten()
+    parts = kl(p16, q16) + p16 @ kl(p32, q32) + p_middle @ kl(p64, q64)
+    assert float(parts) == pytest.approx(float(kl(p, q)), abs=1e-12)
+    sampled = kl(p16, q16) + q16 @ kl(p32, q32) + q_middle @ kl(p64, q64)
+    assert abs(float(sampled - kl(p, q))) > 1e-3  # the control: stages judged where the *model* has small pictures
+
+
+def test_noise_brings_two_laws_closer_and_stays_below_the_bound():
+    x, other = draws(6), draws(6, seed=1) + 0.5  # two laws of six points each
+    grid = torch.linspace(-8, 8, 4001, dtype=torch.float64)
+
+    def noised(points, s):
+        spread = torch.distributions.Normal((1 - s) * points, s)
+        return spread.log_prob(grid[:, None]).exp().mean(1).clamp(min=1e-300)
+
+    falling = []
+    for s in (0.1, 0.2, 0.3, 0.5, 0.7):
+        p, q = noised(x, s), noised(other, s)
+        falling.append(float((p * (p / q).log()).sum() * (grid[1] - grid[0])))
+        bound = (1 - s) ** 2 / (2 * s**2) * float((x - other).square().mean())
+        assert 0 <= falling[-1] <= bound
+    assert falling == sorted(falling, reverse=True)
+    assert falling[0] > 10 * falling[-1]
+
+
+# ---------------------------------------------------------------- thresholding
+
+
+def test_guidance_leaves_the_range_as_far_as_the_lecture_says():
+    cond, mean, share, w = 0.9, 0.5, 0.5, 15
+    null = share * cond + (1 - share) * mean
+    guided = cond + w * (cond - null)
+    assert guided == pytest.approx(cond + w * (1 - share) * (cond - mean)) == pytest.approx(3.9)
+    assert 1 + w * (1 - -1) == 1 + 2 * w  # both branches at the ends of the range
+
+
+def test_diffusers_dynamic_threshold_is_static_unless_told_otherwise():
+    from diffusers import DDPMScheduler
+
+    x = 3 * randn((8, 3, 16, 16), seeded(0))
+    ended = lambda **options: float(
+        (DDPMScheduler(thresholding=True, **options)._threshold_sample(x).abs() >= 1).double().mean()
+    )
+    assert ended() == pytest.approx(0.74, abs=0.01) == pytest.approx(math.erfc(1 / 3 / 2**0.5), abs=0.01)
+    assert ended(sample_max_value=100.0) == pytest.approx(0.005, abs=0.002)
+
+
+# ---------------------------------------------------------------- coarse first
+
+
+def test_a_band_is_half_settled_where_its_signal_is_as_strong_as_the_noise():
+    """(4): the error of the best linear guess, P/(1 + SNR), and question 5."""
+    for power in (100.0, 1.0, 0.01):
+        t = math.sqrt(power) / (1 + math.sqrt(power))
+        x0, eps = power**0.5 * draws(200_000), draws(200_000, seed=1)
+        x_t = (1 - t) * x0 + t * eps
+        gain = (x_t @ x0) / (x_t @ x_t)
+        assert float((x0 - gain * x_t).square().mean()) == pytest.approx(power / 2, rel=0.02)
+    assert 10 / 11 == pytest.approx(0.91, abs=0.005)
+    assert 0.1 / 1.1 == pytest.approx(0.09, abs=0.002)
+
+
+def test_a_smaller_picture_sees_less_noise_by_the_shift_of_stable_diffusion_3():
+    k, t = 4, 0.8
+    smaller = t / (t + k * (1 - t))
+    assert smaller == pytest.approx(0.5)
+    assert float(times.shifted(2, k)[1]) == pytest.approx(t)  # ½, shifted
+    eps = randn((400, 1, 64, 64), seeded(0))
+    assert float(F.avg_pool2d(eps, k).std()) == pytest.approx(1 / k, rel=0.02)
+    assert (1 - smaller) / smaller == pytest.approx(k * (1 - t) / t)
+
+
+# ---------------------------------------------------------------- the texts
+
+
+@pytest.fixture(scope="module")
+def lecture(root) -> str:
+    return (root / "lectures" / "07_text_to_pixels.md").read_text(encoding="utf-8")
+
+
+def test_the_readers_record_says_what_the_lecture_says(root, lecture):
+    scores = json.loads((root / "minidiff" / "assets" / "weights" / "text-lm.json").read_text("utf-8"))["scores"]
+    who, colour = "left or upper object or the other, at its word", "colour of an object, at its word"
+    pooled = "colour of the left or upper object, pooled"
+    said = [scores[who + kind] for kind in ("", ", untrained", ", bag of words")]
+    said += [scores[colour + kind] for kind in ("", ", untrained", ", bag of words")]
+    said += [scores[pooled], scores[pooled + ", bag of words"]]
+    (paragraph,) = re.findall(r"<details><summary>Measured: who is on the left\?.*?</details>", lecture, re.DOTALL)
+    told = [float(number) for number in re.findall(r"(?<![\d.])\.\d+", paragraph)]
+    assert len(told) == len(said)
+    assert all(abs(a - b) <= 0.0051 for a, b in zip(told, said)), list(zip(told, said))
+
+
+def test_what_the_notebook_asks_to_predict_is_folded_away(lecture):
+    assert lecture.count("<details>") == lecture.count("</details>") >= 12
+    shown = re.sub(r"<details>.*?</details>", "", lecture, flags=re.DOTALL)
+    for told in (".81 right",):
+        assert told in lecture
+        assert told not in shown
+    assert "3.9" in shown, "control: what is derived stays in sight"
