@@ -11,11 +11,14 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 import torch
+import torch.nn.functional as F
 from torch import Generator, Tensor, nn
+from torchvision.transforms.functional import gaussian_blur
 
 from minidiff import cascade, thresholding, times
 from minidiff.backbones.unet import UNet
 from minidiff.cascade import Enlarge, lowered, noised
+from minidiff.codecs.losses import psnr
 from minidiff.conditioning import Conditioned, Frozen, LowResolution, Together
 from minidiff.data.captions import captions
 from minidiff.data.prompts import Prompt, place
@@ -23,7 +26,8 @@ from minidiff.data.scenes import render
 from minidiff.data.sprites import SpriteWorld
 from minidiff.denoiser import Denoiser
 from minidiff.guidance import Denoise
-from minidiff.judges.scorecard import Generate
+from minidiff.judges.scenes import Parsed, parse
+from minidiff.judges.scorecard import Generate, matches, shares
 from minidiff.optim import Muon, muon_groups
 from minidiff.predictions import X0, velocity_weight
 from minidiff.randomness import rand, seeded
@@ -43,7 +47,7 @@ WIDTH = 64
 CLOCK = (0.6, 1.0)
 """Mean and standard deviation of the log-odds of training times."""
 WORLD = SpriteWorld(families=("one", "relation", "pair", "riding", "snow"))
-LEVELS = 0.5
+LEVELS = 0.8
 """The small pictures that a stage learns to enlarge have noise levels between 0 and this."""
 LEVEL = 0.1
 """The noise level of the small pictures that a stage enlarges when it draws."""
@@ -196,18 +200,84 @@ def pictures_of(stages: Sequence) -> Generate:
     return lambda texts, w, seeds: cascade.staged(first(texts, w, seeds), ups, texts, w, seeds)[-1]
 
 
+# ---------------------------------------------------------------- what they can do
+
+
+def seen(pictures: Tensor) -> Parsed:
+    """What 16×16, 32×32 or 64×64 pixels show: the judge reads them enlarged to 64."""
+    return parse(F.interpolate(pictures.cpu(), size=(64, 64), mode="nearest"))
+
+
+def base_scores(model: Denoiser, reads: Read = read, n: int = 100) -> dict[str, float]:
+    """By family, held-out captions: pictures that show theirs and, as a control, the next one's."""
+    found, generate = {}, small_of(model, reads)
+    large = lambda texts, w, seeds: F.interpolate(generate(texts, w, seeds), size=(64, 64), mode="nearest")
+    for w in (0.0, 1.0):
+        for family, (right, other) in shares(large, WORLD, w, n).items():
+            found[f"{family}, w={w:g}"] = round(right.share, 4)
+            found[f"{family}, w={w:g}, another caption"] = round(other.share, 4)
+    return found
+
+
+def pairs(n: int, side: int, seed: int = 1) -> tuple[list[Prompt], list[str], Tensor]:
+    """n held-out prompts, their captions, their pictures (n, 3, side, side)."""
+    prompts = WORLD.prompts(n, seed, "test")
+    return prompts, captions(prompts), lowered(render(place(prompts, seed), 64), 64 // side)
+
+
+def blurred(x: Tensor, sigma: float = 1.0) -> Tensor:
+    """What a poorer model might have drawn: (B, C, H, W) after a Gaussian of `sigma` pixels."""
+    return gaussian_blur(x, [5, 5], [sigma, sigma])
+
+
+def up_scores(model: Denoiser, side: int, blind: bool = False, n: int = 60) -> dict[str, float]:
+    """Of n held-out pictures, enlarged from half their size: PSNR, and how many are read as what they are.
+
+    From clean and from blurred small pictures, with noise of several levels on them; with no sentence, and with that
+    of another picture.
+    """
+    prompts, texts, x = pairs(n, side)
+    found, low = {}, lowered(x, 2)
+    for what, given in (("", low), ("blurred, ", blurred(low))):
+        for level in (0.0, LEVEL, 0.3, 0.6):
+            draw, name = enlarger(model, side, level, blind=blind), f"{what}level {level:g}"
+            drawn = draw(given, texts, 0.0, range(n))
+            found[f"{name}, psnr"] = round(float(psnr(drawn, x).mean()), 2)
+            found[name] = _right(prompts, drawn)
+            if not blind and not what:
+                found[f"{name}, no sentence"] = _right(prompts, draw(given, [""] * n, 0.0, range(n)))
+                found[f"{name}, another's sentence"] = _right(
+                    prompts, draw(given, texts[1:] + texts[:1], 0.0, range(n))
+                )
+    return found
+
+
+def _right(prompts: list[Prompt], pictures: Tensor) -> float:
+    return round(float(matches(prompts, seen(pictures)).float().mean()), 4)
+
+
 OPTIONS = {"optimizer": Muon, "groups": muon_groups, "ema_decay": 0.998}
 
-BASE = Shipped(
-    name="imagen-base", purpose="a sentence, read by a frozen encoder of texts, becomes 16×16 pixels of sprites",
-    build=partial(build, frozen_text), draw=partial(draw_small, 32, read), steps=4000, scores=lambda model: {},
-    options=OPTIONS,
-)  # fmt: skip
-UP_32 = Shipped(
-    name="imagen-32", purpose="16×16 pixels of sprites become 32×32, with the sentence and noise on what is enlarged",
-    build=partial(build_up, 32), draw=partial(draw_up, 32, 32), steps=1500, scores=lambda model: {}, options=OPTIONS,
-)  # fmt: skip
-UP_64 = Shipped(
-    name="imagen-64", purpose="32×32 pixels of sprites become 64×64, with the sentence and noise on what is enlarged",
-    build=partial(build_up, 64), draw=partial(draw_up, 32, 64), steps=1500, scores=lambda model: {}, options=OPTIONS,
-)  # fmt: skip
+
+def _base(name: str, reader: str, conditioning: Callable[[], nn.Module], reads: Read) -> Shipped[Denoiser]:
+    return Shipped(
+        name=name, purpose=f"a sentence, read by {reader}, becomes 16×16 pixels of sprites",
+        build=partial(build, conditioning), draw=partial(draw_small, 32, reads), steps=4000,
+        scores=partial(base_scores, reads=reads), options=OPTIONS,
+    )  # fmt: skip
+
+
+def _up(name: str, side: int, how: str, **options: float) -> Shipped[Denoiser]:
+    blind = bool(options.get("blind"))
+    return Shipped(
+        name=name, purpose=f"{side // 2}×{side // 2} pixels of sprites become {side}×{side}{how}",
+        build=partial(build_up, side, blind), draw=partial(draw_up, 32, side, **options), steps=800,
+        scores=partial(up_scores, side=side, blind=blind), options=OPTIONS,
+    )  # fmt: skip
+
+
+BASE = _base("imagen-base", "a frozen encoder of texts", frozen_text, read)
+UP_32 = _up("imagen-32", 32, ", with the sentence and with noise on what is enlarged")
+UP_64 = _up("imagen-64", 64, ", with the sentence and with noise on what is enlarged")
+UP_32_BLIND = _up("imagen-32-blind", 32, " without the sentence", blind=True)
+UP_32_PLAIN = _up("imagen-32-plain", 32, ", trained without noise on what is enlarged", levels=0.0)
