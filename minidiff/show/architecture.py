@@ -97,7 +97,9 @@ def diagram(calls: Sequence[Called], title: str, ax: Axes | None = None) -> Axes
             linewidth=0,
         )  # fmt: skip
         ax.add_patch(box)
-        ax.text(x, y, f"{call.shapes[''][0]}\n×{call.shapes[''][-1]}²", ha="center", va="center", fontsize=7.5, color="w")
+        ax.text(
+            x, y, f"{call.shapes[''][0]}\n×{call.shapes[''][-1]}²", ha="center", va="center", fontsize=7.5, color="w"
+        )
         if call.looks_at is not None:
             style = {"arrowstyle": "->", "color": BLACK, "linewidth": 1.2}
             ax.annotate("", (x, y - 0.34), (x, floor), arrowprops=style)
