@@ -1,6 +1,7 @@
 """The figures of chapter 07. Functions take data and draw; they return nothing, so that a cell may end with one."""
 
 from collections.abc import Mapping, Sequence
+from textwrap import fill
 
 import torch
 from torch import Tensor
@@ -13,7 +14,7 @@ def same_noise(rows: Mapping[str, Tensor], texts: Sequence[str], title: str) -> 
     """Pictures (B, 3, S, S) of each name in a row; a column is one text with one noise."""
     ax = grid(torch.cat(list(rows.values())), columns=len(texts), rows=list(rows), scale=1.05, title=title)
     side = next(iter(rows.values())).shape[-1] + 2
-    ax.set_xticks([side * (i + 0.5) for i in range(len(texts))], [t.replace(" of ", "\nof ") for t in texts])
+    ax.set_xticks([side * (i + 0.5) for i in range(len(texts))], [fill(t, 14) for t in texts])
     ax.tick_params(axis="x", labelsize=8)
 
 
