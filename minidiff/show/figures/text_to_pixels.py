@@ -49,16 +49,6 @@ def closer(levels: Tensor, curves: Mapping[str, Tensor], title: str) -> None:
     ax.legend()
 
 
-def histories(ranges: Mapping[str, Tensor], times: Tensor, title: str) -> None:
-    """The largest |x̂0| of a picture, (steps,) by name, over the falling times of a sampler."""
-    _, (ax,) = panels(1, 1, size=(5.4, 3.0))
-    for name, values in ranges.items():
-        ax.plot(times, values, label=name)
-    ax.axhline(1, color=BLACK, linestyle=":", label="where pictures end")
-    ax.set(xlim=(1, 0), yscale="log", xlabel="t, from noise to picture", ylabel="largest |x̂0|", title=title)
-    ax.legend()
-
-
 def frontier(
     costs: Mapping[str, Sequence[float]], scores: Mapping[str, Sequence[float]], best: Sequence[tuple[float, float]],
     title: str,
