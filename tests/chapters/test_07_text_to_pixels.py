@@ -10,8 +10,13 @@ import torch.nn.functional as F
 
 from minidiff import times
 from minidiff.nn import masks
-from minidiff.nn.block import Attend, Attention
+from minidiff.data.captions import captions
+from minidiff.data.prompts import World
+from minidiff.judges.scenes import parse
+from minidiff.judges.scorecard import matches
+from minidiff.nn.block import Attend, Attention, Block
 from minidiff.randomness import randn, seeded
+from minidiff.systems import scenes_text
 
 
 def draws(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -70,6 +75,33 @@ def test_words_are_a_bag_and_trading_keys_is_trading_messages():
     keys, messages = look(q, k[:, :, order], v), look(q, k, v[:, :, order])
     assert torch.allclose(keys, messages, atol=1e-12)
     assert not torch.allclose(messages, plain, atol=1e-2)
+
+
+def test_colours_that_trade_messages_trade_places():
+    """Pictures of "a red circle left of a blue star": tokens 2 and 7 are the colours, 1 and 6 the articles."""
+    model, world = scenes_text.TEXT.load(), World(families=("relation",))
+    related = [p for p in world.prompts(700, 3, "test") if p.relation == "left of"]
+    asked = [p for p in related if len({g.colour for g in p.groups}) == len({g.kind for g in p.groups}) == 2][:24]
+    layers = [m for m in model.modules() if isinstance(m, Block) and m.merged]
+
+    def shown(i, j, parts):
+        order = list(range(10))
+        order[i], order[j] = j, i
+        of = [getattr(m, f"context_{part}") for m in layers for part in parts]
+        hooks = [layer.register_forward_hook(lambda module, given, out: out[:, order]) for layer in of]
+        seen = parse(scenes_text.pictures_of(model, 10, steps=25)(captions(asked), 0.0, range(len(asked))))
+        for hook in hooks:
+            hook.remove()
+        turned = [p.swapped() for p in asked]
+        return [float(matches(prompts, seen).float().mean()) for prompts in (asked, turned)]
+
+    assert len(layers) == 6
+    plain, articles, both = shown(0, 0, ""), shown(1, 6, "v"), shown(2, 7, "kv")
+    assert min(plain[0], articles[0], both[0]) > 0.85
+    assert max(plain[1], articles[1], both[1]) < 0.1
+    said, turned = shown(2, 7, "v")
+    assert said < 0.1
+    assert turned > 0.3
 
 
 # ---------------------------------------------------------------- the cascade

@@ -12,10 +12,12 @@ from minidiff.show.style import BLACK, CYCLE, panels
 
 def same_noise(rows: Mapping[str, Tensor], texts: Sequence[str], title: str) -> None:
     """Pictures (B, 3, S, S) of each name in a row; a column is one text with one noise."""
-    ax = grid(torch.cat(list(rows.values())), columns=len(texts), rows=list(rows), scale=1.05, title=title)
+    beside = 0.1 * max(len(line) for name in rows for line in name.split("\n"))
+    figure, (ax,) = panels(1, 1, size=(1.1 * len(texts) + beside, 1.1 * len(rows) + 1))
+    grid(torch.cat(list(rows.values())), columns=len(texts), rows=list(rows), ax=ax)
     side = next(iter(rows.values())).shape[-1] + 2
-    ax.set_xticks([side * (i + 0.5) for i in range(len(texts))], [fill(t, 14) for t in texts])
-    ax.tick_params(axis="x", labelsize=8)
+    ax.set_xticks([side * (i + 0.5) for i in range(len(texts))], [fill(text, 15) for text in texts], fontsize=8)
+    figure.suptitle(title)
 
 
 def word_maps(pictures: Tensor, words: Sequence[Sequence[str]], maps: Sequence[Tensor], title: str) -> None:
