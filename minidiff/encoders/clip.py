@@ -15,7 +15,7 @@ from minidiff.conditioning import Encoded
 from minidiff.encoders.tokenizer import END
 from minidiff.nn import masks
 from minidiff.nn.block import Activation, Block
-from minidiff.validate import describe, require, require_floating, require_shape
+from minidiff.validate import describe, integer, require, require_floating, require_shape
 
 MAX_LOG_SCALE = math.log(100.0)
 INITIAL_LOG_SCALE = math.log(1 / 0.07)
@@ -68,22 +68,31 @@ class TextTower(nn.Module):
         nn.init.normal_(self.token.weight, std=0.02)
         nn.init.normal_(self.projection.weight, std=dim**-0.5)
 
-    def features(self, tokens: Tensor) -> Tensor:
-        """One vector per token, (B, L, dim): what cross-attention looks at."""
+    def features(self, tokens: Tensor, skip: int = 0) -> Tensor:
+        """One vector per token, (B, L, dim): what cross-attention looks at. skip: the last blocks are left out."""
         self._require_tokens(tokens)
+        skip = integer("skip", skip, least=0)
+        require(skip <= len(self.blocks), "skip", skip, f"at most the {len(self.blocks)} blocks there are")
         x = self.token(tokens) + self.position[: tokens.shape[1]]  # (B, L, dim)
         seen = masks.causal(tokens.shape[1], x.device)
-        for block in self.blocks:
+        for block in self.blocks[: len(self.blocks) - skip]:
             x = block(x, mask=seen)
         return self.norm(x)
 
     def encode(self, tokens: Tensor) -> Encoded:
         """The caption's vector, one vector per token, and which tokens stand at or before END (`conditioning`)."""
         features = self.features(tokens)
-        first_end = (tokens == self.end).int().argmax(1)  # argmax takes the first of equals
+        first_end = self.first_end(tokens)
         pooled = self.projection(features[torch.arange(len(tokens), device=tokens.device), first_end])  # (B, out)
-        told = torch.arange(tokens.shape[1], device=tokens.device) <= first_end[:, None]
-        return Encoded(pooled, features, told)
+        return Encoded(pooled, features, self.told(tokens))
+
+    def first_end(self, tokens: Tensor) -> Tensor:
+        """Where each caption ends, (B,)."""
+        return (tokens == self.end).int().argmax(1)  # argmax takes the first of equals
+
+    def told(self, tokens: Tensor) -> Tensor:
+        """Which tokens stand at or before END, (B, L) bool."""
+        return torch.arange(tokens.shape[1], device=tokens.device) <= self.first_end(tokens)[:, None]
 
     def forward(self, tokens: Tensor) -> Tensor:
         pooled = self.encode(tokens).vector
@@ -98,6 +107,22 @@ class TextTower(nn.Module):
             require(inside, "tokens", "ids outside the vocabulary", f"ids 0 … {self.vocab - 1}")
             ended = bool((tokens == self.end).any(1).all())
             require(ended, "tokens", f"a row without END ({self.end})", "END in every row")
+
+
+class Hidden(nn.Module):
+    """A text tower's tokens alone, for `conditioning.Frozen`: of its last block, or of the `skip`-th before it.
+
+    The tower's last norm follows in both cases. Stable Diffusion 1 reads CLIP's last block, 2 the penultimate one
+    (skip 1). What the last block makes of any token but END is never looked at while CLIP trains; what the one before
+    makes of it is, as the last block's keys and values.
+    """
+
+    def __init__(self, tower: TextTower, skip: int = 0):
+        super().__init__()
+        self.tower, self.skip, self.dim, self.out = tower, integer("skip", skip, least=0), tower.dim, 0
+
+    def encode(self, tokens: Tensor) -> Encoded:
+        return Encoded(None, self.tower.features(tokens, self.skip), self.tower.told(tokens))
 
 
 class ImageTower(nn.Module):

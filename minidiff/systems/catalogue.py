@@ -15,6 +15,7 @@ PAGES = (
     "latent_strings",
     "text_lm",
     "clip_scenes",
+    "clip_sprites",
     "clip_german",
     "clip_emoji",
 )

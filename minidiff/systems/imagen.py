@@ -267,17 +267,17 @@ def _base(name: str, reader: str, conditioning: Callable[[], nn.Module], reads: 
     )  # fmt: skip
 
 
-def _up(name: str, side: int, how: str, **options: float) -> Shipped[Denoiser]:
+def _up(name: str, side: int, how: str, steps: int = 800, **options: float) -> Shipped[Denoiser]:
     blind = bool(options.get("blind"))
     return Shipped(
         name=name, purpose=f"{side // 2}×{side // 2} pixels of sprites become {side}×{side}{how}",
-        build=partial(build_up, side, blind), draw=partial(draw_up, 32, side, **options), steps=800,
+        build=partial(build_up, side, blind), draw=partial(draw_up, 32, side, **options), steps=steps,
         scores=partial(up_scores, side=side, blind=blind), options=OPTIONS,
     )  # fmt: skip
 
 
 BASE = _base("imagen-base", "a frozen encoder of texts", frozen_text, read)
 UP_32 = _up("imagen-32", 32, ", with the sentence and with noise on what is enlarged")
-UP_64 = _up("imagen-64", 64, ", with the sentence and with noise on what is enlarged")
+UP_64 = _up("imagen-64", 64, ", with the sentence and with noise on what is enlarged", steps=500)
 UP_32_BLIND = _up("imagen-32-blind", 32, " without the sentence", blind=True)
 UP_32_PLAIN = _up("imagen-32-plain", 32, ", trained without noise on what is enlarged", levels=0.0)

@@ -145,14 +145,16 @@ def null(negative: str = "") -> dict[str, Tensor]:
 
 def pictures_of(
     model: Denoiser, autoencoder: VAE, steps: int = 50, batch: int = 10, bar: bool = False, shift: float = SHIFT,
-    negative: str = "",
+    negative: str = "", start: float = 1.0,
 ) -> Generate:  # fmt: skip
     """`generate(texts, w, seeds)` → (B, 3, 64, 64): ancestral steps among latents, then the decoder.
 
-    With w ≠ 0, (1 + w)·text − w·negative. shift: of the times, > 1 for more steps near the noise.
+    With w ≠ 0, (1 + w)·text − w·negative. shift: of the times, > 1 for more steps near the noise. start: the first time
+    before it is shifted, below 1 for a network that predicts ε. model: any that reads `tokens`, such as one of
+    `stable_diffusion`.
     """
     read = lambda texts: {"tokens": tokenizer().encode(texts)}
-    grid = lambda steps: times.shifted(steps, shift)
+    grid = lambda steps: times.shifted(steps, shift, start)
     decode = partial(autoencoder.decode, clamp=True)
     return generator(
         model, read, null(negative), LATENT_SHAPE, steps=steps, grid=grid, decode=decode, batch=batch, bar=bar
@@ -166,7 +168,12 @@ def shipped(steps: int = 50, bar: bool = False, negative: str = "") -> Generate:
 
 def scores(model: Denoiser, n: int = 100) -> dict[str, float]:
     """Shares of n pictures of held-out captions that show them wholly, beside another's caption; of n/2 of a prompt."""
-    generate, found = pictures_of(model, AUTOENCODER.load().to(next(model.parameters()).device)), {}
+    return scores_of(pictures_of(model, AUTOENCODER.load().to(next(model.parameters()).device)), n)
+
+
+def scores_of(generate: Generate, n: int = 100) -> dict[str, float]:
+    """`scores` of anything that makes pictures of texts."""
+    found = {}
     for w in (0.0, 1.0):
         for family, (right, other) in shares(generate, SpriteWorld(), w, n).items():
             found[f"{family}, w={w:g}"] = round(right.share, 4)

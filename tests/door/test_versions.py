@@ -9,7 +9,7 @@ import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-INSTALLED = ("lab", "grade", "site", "dev")  # the dev extra brings all of them
+INSTALLED = ("lab", "grade", "site", "text", "dev")  # the dev extra brings all of them
 CONDA_NAMES = {"pytorch": "torch"}  # conda-forge's name: PyPI's name
 
 
