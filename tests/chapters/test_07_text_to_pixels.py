@@ -9,11 +9,11 @@ import torch
 import torch.nn.functional as F
 
 from minidiff import times
-from minidiff.nn import masks
 from minidiff.data.captions import captions
 from minidiff.data.prompts import World
 from minidiff.judges.scenes import parse
 from minidiff.judges.scorecard import matches
+from minidiff.nn import masks
 from minidiff.nn.block import Attend, Attention, Block
 from minidiff.randomness import randn, seeded
 from minidiff.systems import scenes_text
