@@ -19,7 +19,7 @@ from minidiff import cascade, thresholding, times
 from minidiff.backbones.unet import UNet
 from minidiff.cascade import Enlarge, lowered, noised
 from minidiff.codecs.losses import psnr
-from minidiff.conditioning import Conditioned, Frozen, LowResolution, Together
+from minidiff.conditioning import Conditioned, Frozen, LowResolution, Together, Words
 from minidiff.data.captions import captions
 from minidiff.data.prompts import Prompt, place
 from minidiff.data.scenes import render
@@ -32,7 +32,7 @@ from minidiff.optim import Muon, muon_groups
 from minidiff.predictions import X0, velocity_weight
 from minidiff.randomness import rand, seeded
 from minidiff.schedules import Linear
-from minidiff.systems import text_lm
+from minidiff.systems import clip_sprites, text_lm
 from minidiff.systems.generator import Read, generator
 from minidiff.systems.shipped import Shipped
 from minidiff.training import Batch, Draw, chunked, diffuse
@@ -60,6 +60,11 @@ def read(texts: Sequence[str]) -> dict[str, Tensor]:
     return {"tokens": text_lm.tokenizer().encode(texts)[:, :LENGTH]}
 
 
+def read_clip(texts: Sequence[str]) -> dict[str, Tensor]:
+    """{"tokens": (B, 18)} of the tower that was trained beside pictures."""
+    return {"tokens": clip_sprites.tokenizer().encode(texts)}
+
+
 def draw_sentences(n: int, generator: Generator) -> tuple[list[Prompt], list[str]]:
     prompts = WORLD.prompts(n, generator, "train")
     return prompts, captions(prompts)
@@ -76,6 +81,15 @@ def build(conditioning: Callable[[], nn.Module]) -> Denoiser:
 
 def frozen_text() -> Frozen:
     return Frozen(text_lm.MODEL.load(), text_lm.LENGTH, context_dim=WIDTH)
+
+
+def frozen_clip() -> Frozen:
+    return Frozen(clip_sprites.MODEL.load().text, LENGTH, context_dim=WIDTH)
+
+
+def own_words() -> Words:
+    """Learned together with the network that looks at them."""
+    return Words(len(text_lm.tokenizer()), LENGTH, WIDTH)
 
 
 def draw_small(batch: int, reads: Read) -> Draw:
@@ -277,6 +291,10 @@ def _up(name: str, side: int, how: str, steps: int = 800, **options: float) -> S
 
 
 BASE = _base("imagen-base", "a frozen encoder of texts", frozen_text, read)
+BASE_CLIP = _base("imagen-base-clip", "CLIP's frozen tower of texts", frozen_clip, read_clip)
+BASE_WORDS = _base("imagen-base-words", "words learned together with it", own_words, read)
+ENCODERS = {"read texts only": BASE, "CLIP": BASE_CLIP, "learned with it": BASE_WORDS}
+"""One design of a generator, three encoders."""
 UP_32 = _up("imagen-32", 32, ", with the sentence and with noise on what is enlarged")
 UP_64 = _up("imagen-64", 64, ", with the sentence and with noise on what is enlarged", steps=500)
 UP_32_BLIND = _up("imagen-32-blind", 32, " without the sentence", blind=True)
