@@ -82,7 +82,8 @@ def shown(prompts: list[Prompt], pictures: Tensor) -> float:
 
 
 asked_1 = imagen.WORLD.prompts(24, 11, "test")
-readers = imagen.READERS
+reads_of = lambda name: imagen.read_clip if name == "CLIP" else imagen.read  # each reader numbers words its own way
+readers = {name: (shipped, reads_of(name)) for name, shipped in imagen.ENCODERS.items()}
 drawn_1 = {
     name: imagen.small_of(shipped.load().to(device), reads, steps=25)(captions(asked_1), 1.0, range(24))
     for name, (shipped, reads) in readers.items()
@@ -610,7 +611,8 @@ def painter(name: str):
 
 
 # %%
-draw_page = page({name: painter(name) for name in readers}, set(text_lm.tokenizer().ids))
+known = {word for text in captions(imagen.WORLD.prompts(600, 0)) for word in split(text)}
+draw_page = page({name: painter(name) for name in readers}, known, longest=imagen.LENGTH - 2)
 playground = show.explore(
     draw_page, sentence="a cat left of a dog", encoder=list(readers), w=show.Slider(0, 15, 0.5, start=1),
     static=[{}, {"sentence": "an astronaut riding a horse", "w": 3.0}],

@@ -33,28 +33,31 @@ def unknown(text: str, vocabulary: Collection[str]) -> list[str]:
     return list(dict.fromkeys(word for word in split(text.lower().strip(" .")) if word not in vocabulary))
 
 
-def page(painters: Mapping[str, Painter], vocabulary: Collection[str]) -> Callable[..., Figure]:
+def page(painters: Mapping[str, Painter], vocabulary: Collection[str], longest: int = 75) -> Callable[..., Figure]:
     """`draw(sentence, encoder, w)` → a figure: the stages, side by side, and below them the maps of the words.
 
-    Words that no painter has learnt are named in the title, and nothing is drawn of such a sentence: a picture of
-    something else would only mislead. An empty sentence is no condition. `ValueError` for an unknown encoder.
+    Words that no painter has learnt are named in the title, and so is a sentence of more than `longest` words; nothing
+    is drawn then: a picture of something else would only mislead. An empty sentence is no condition. `ValueError` for
+    an unknown encoder.
     """
 
     def draw(sentence: str, encoder: str, w: float) -> Figure:
         require(encoder in painters, "encoder", repr(encoder), f"one of {list(painters)}")
         text = " ".join(sentence.lower().strip(" .").split())
         if strange := unknown(text, vocabulary):
-            return _refusal(strange, vocabulary)
+            return _refusal(f"Never read: {', '.join(strange)}", vocabulary)
+        if len(split(text)) > longest:
+            return _refusal(f"{len(split(text))} words, read are at most {longest}", vocabulary)
         said = f"“{text}”" if text else "no sentence, so no condition"
         return _drawn(painters[encoder](text, w), f"{said}, read by {encoder}, w = {w:g}")
 
     return draw
 
 
-def _refusal(strange: Sequence[str], vocabulary: Collection[str]) -> Figure:
+def _refusal(title: str, vocabulary: Collection[str]) -> Figure:
     figure, (ax,) = panels(1, 1, size=(8.0, 2.2))
     ax.set_axis_off()
-    ax.set_title(f"Never read: {', '.join(strange)}", color=RED)
+    ax.set_title(title, color=RED)
     ax.text(0, 0.9, fill("It knows: " + " ".join(sorted(vocabulary)), 110), va="top", fontsize=9)
     return figure
 

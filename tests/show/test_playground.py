@@ -42,6 +42,16 @@ def test_unknown_words_are_named_and_nothing_is_drawn(draw):
     assert "cat dog" in figure.axes[0].texts[0].get_text()
 
 
+def test_a_sentence_that_would_be_cut_is_not_drawn():
+    asked.clear()
+    figure = page({"texts": paint}, WORDS, longest=5)("a cat left of a dog", "texts", 0.0)
+    assert figure.axes[0].get_title(loc="left") == "6 words, read are at most 5"
+    assert asked == []
+    page({"texts": paint}, WORDS, longest=6)("a cat left of a dog", "texts", 0.0)
+    assert len(asked) == 1
+    plt.close("all")
+
+
 def test_an_empty_sentence_is_no_condition(draw):
     assert "no condition" in draw(" . ", "pairs", 0.0).get_suptitle()
     assert asked == [("", 0.0)]
