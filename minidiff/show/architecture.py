@@ -105,10 +105,10 @@ def diagram(calls: Sequence[Called], title: str, ax: Axes | None = None) -> Axes
             ax.annotate("", (x, y - 0.34), (x, floor), arrowprops=style)
     for kind, colour in colours.items():
         ax.plot([], [], "s", color=colour, label=kind)
-    words = {c.looks_at for c in pictures} - {None}
+    words = sorted({c.looks_at for c in pictures if c.looks_at is not None})
     ax.plot([-0.4, len(pictures) - 0.6], [floor, floor], color=BLACK, linewidth=2.5)
     told = " · ".join(f"{c.kind}: {c.text}" for c in others if c.text)
-    ax.text(-0.4, floor - 0.12, f"{sorted(words)[0] if words else 0} words   {told}", va="top", fontsize=8, color=BLACK)
+    ax.text(-0.4, floor - 0.12, f"{words[0] if words else 0} words   {told}", va="top", fontsize=8, color=BLACK)
     ax.set(xlim=(-0.8, len(pictures) - 0.2), ylim=(floor - 0.5, 0.7), yticks=[-i for i in range(len(sides))])
     ax.set(yticklabels=[f"{s}×{s}" for s in sides], xticks=[], title=title)
     ax.grid(False)
