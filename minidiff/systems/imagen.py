@@ -65,11 +65,6 @@ def read_clip(texts: Sequence[str]) -> dict[str, Tensor]:
     return {"tokens": clip_sprites.tokenizer().encode(texts)}
 
 
-def draw_sentences(n: int, generator: Generator) -> tuple[list[Prompt], list[str]]:
-    prompts = WORLD.prompts(n, generator, "train")
-    return prompts, captions(prompts)
-
-
 # ---------------------------------------------------------------- the first 16×16 pixels
 
 
@@ -97,11 +92,11 @@ def draw_small(batch: int, reads: Read) -> Draw:
 
     def rows(n: int) -> Draw:
         def draw(generator: Generator) -> Batch:
-            prompts, texts = draw_sentences(-(-n // REUSE), generator)
+            prompts = WORLD.prompts(-(-n // REUSE), generator, "train")
             order = _reused(len(prompts), n, generator)
             return {
                 "x0": lowered(render(place(prompts, generator), 64), 4)[order],
-                "tokens": reads(texts)["tokens"][order],
+                "tokens": reads(captions(prompts))["tokens"][order],
             }
 
         return draw
@@ -140,7 +135,7 @@ def draw_up(batch: int, side: int, blind: bool = False, levels: float = LEVELS) 
 
     def rows(n: int) -> Draw:
         def draw(generator: Generator) -> Batch:
-            prompts, texts = draw_sentences(-(-n // REUSE), generator)
+            prompts = WORLD.prompts(-(-n // REUSE), generator, "train")
             order = _reused(len(prompts), n, generator)
             x0 = lowered(render(place(prompts, generator), 64), 64 // side)[order]
             level = levels * rand((n,), generator)
@@ -148,7 +143,9 @@ def draw_up(batch: int, side: int, blind: bool = False, levels: float = LEVELS) 
             if blind:
                 return given
             silent = rand((n, 1), generator) < 0.1
-            return given | {"tokens": torch.where(silent, _null(read)["tokens"], read(texts)["tokens"][order])}
+            return given | {
+                "tokens": torch.where(silent, _null(read)["tokens"], read(captions(prompts))["tokens"][order])
+            }
 
         return draw
 
