@@ -14,6 +14,7 @@ PAGES = (
     "latent",
     "latent_strings",
     "text_lm",
+    "imagen",
     "clip_scenes",
     "clip_sprites",
     "clip_german",

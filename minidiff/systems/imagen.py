@@ -219,7 +219,7 @@ def seen(pictures: Tensor) -> Parsed:
     return parse(F.interpolate(pictures.cpu(), size=(64, 64), mode="nearest"))
 
 
-def base_scores(model: Denoiser, reads: Read = read, n: int = 100) -> dict[str, float]:
+def base_scores(model: Denoiser, reads: Read = read, n: int = 60) -> dict[str, float]:
     """By family, held-out captions: pictures that show theirs and, as a control, the next one's."""
     found, generate = {}, small_of(model, reads)
     large = lambda texts, w, seeds: F.interpolate(generate(texts, w, seeds), size=(64, 64), mode="nearest")
