@@ -1,6 +1,6 @@
 """What should grow: the encoder of the sentence, or the network that draws? 27 small runs (chapter 07).
 
-    OMP_NUM_THREADS=1 python -m benchmarks scaling [STEPS [SEEDS]]         # 1000 steps, 3 seeds: 20 minutes
+    OMP_NUM_THREADS=1 python -m benchmarks.scaling [STEPS [SEEDS]]         # 600 steps, 3 seeds
 
 Imagen (arXiv 2205.11487, figure 4) found that a larger frozen text encoder does more for a picture than a larger U-Net.
 Here three encoders of texts, three networks and three seeds, all combinations, on captioned 16-px scenes at equal
@@ -193,7 +193,7 @@ def table(log: list[dict[str, Any]]) -> str:
 
 
 def main() -> None:
-    steps, seeds = (int(sys.argv[1]) if sys.argv[1:] else 1000), int(sys.argv[2]) if sys.argv[2:] else 3
+    steps, seeds = (int(sys.argv[1]) if sys.argv[1:] else 600), int(sys.argv[2]) if sys.argv[2:] else 3
     torch.set_num_threads(1)
     facts: dict[str, Any] = {"command": f"python -m benchmarks scaling {steps} {seeds}", "times": TIMES, **machine()}
     facts["runs"], log = [], []
