@@ -7,16 +7,22 @@ import re
 import pytest
 import torch
 import torch.nn.functional as F
+from scipy.stats import spearmanr
 
-from minidiff import times
+from minidiff import thresholding, times
+from minidiff.cascade import lowered
+from minidiff.codecs.losses import psnr
 from minidiff.data.captions import captions
-from minidiff.data.prompts import World
+from minidiff.data.prompts import World, place
+from minidiff.data.scenes import assemble, render
+from minidiff.encoders.tokenizer import split
 from minidiff.judges.scenes import parse
 from minidiff.judges.scorecard import matches
 from minidiff.nn import masks
-from minidiff.nn.block import Attend, Attention, Block
-from minidiff.randomness import randn, seeded
-from minidiff.systems import scenes_text
+from minidiff.nn.block import Attend, Attention, Block, attention_maps
+from minidiff.randomness import initialised, randn, seeded
+from minidiff.retrieval import auc
+from minidiff.systems import imagen, scenes_text, text_lm
 
 
 def draws(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -190,6 +196,149 @@ def test_a_smaller_picture_sees_less_noise_by_the_shift_of_stable_diffusion_3():
     assert (1 - smaller) / smaller == pytest.approx(k * (1 - t) / t)
 
 
+# ---------------------------------------------------------------- Imagen
+
+
+@pytest.fixture(scope="module")
+def base():
+    return imagen.BASE.load()
+
+
+def pictures(model, prompts, w=0.0, threshold=thresholding.static):
+    return imagen.small_of(model, steps=25, threshold=threshold)(captions(prompts), w, range(len(prompts)))
+
+
+def shown_of(prompts, drawn) -> float:
+    return float(matches(prompts, imagen.seen(drawn)).float().mean())
+
+
+def test_the_reader_is_frozen_to_the_bit(base):
+    inside, alone = base.net.conditioning.encoder.state_dict(), text_lm.MODEL.load().state_dict()
+    assert all(torch.equal(inside[name], alone[name]) for name in alone)
+    other = initialised(text_lm.build, 0).state_dict()
+    assert not all(torch.equal(inside[name], other[name]) for name in alone)
+
+
+def test_nouns_look_at_their_objects(base):
+    """Mean AUC of a noun's map (heads, layers, the steps after t = 0.8) against the mask of the object that is read."""
+    prompts = [p for p in imagen.WORLD.prompts(150, 5, "test") if p.relation in ("left of", "right of", "above")][:24]
+    empty, found = render(assemble([[]]), 64), {"own": [], "other": [], "untrained": []}
+    untrained = initialised(lambda: imagen.build(imagen.frozen_text), 0).eval()
+    drawn, looks = None, {}
+    for name, model in (("trained", base), ("untrained", untrained)):
+        with attention_maps(model) as kept:
+            given = pictures(model, prompts)
+        drawn = given if name == "trained" else drawn
+        looks[name] = word_maps(kept)
+    scenes = imagen.seen(drawn).scenes
+    for i, prompt in enumerate(prompts):
+        kinds, words = [g.kind for g in prompt.groups], split(captions([prompt])[0])
+        for thing in scenes.objects(i):
+            if thing[0] in kinds:
+                mask = (lowered(render(assemble([[thing]]), 64) - empty, 4).abs().amax(1) > 0.1).flatten()
+                own = 1 + words.index(thing[0])
+                other = 1 + words.index(next(k for k in kinds if k != thing[0]))
+                found["own"].append(auc(looks["trained"][i, own], mask))
+                found["other"].append(auc(looks["trained"][i, other], mask))
+                found["untrained"].append(auc(looks["untrained"][i, own], mask))
+    mean = {name: sum(values) / len(values) for name, values in found.items()}
+    assert mean["own"] >= 0.85
+    assert mean["other"] < mean["own"] - 0.1
+    assert mean["untrained"] < 0.65
+
+
+def word_maps(kept) -> torch.Tensor:
+    """(B, M, 256)."""
+    found = []
+    for name, steps in kept.items():
+        if "backbone" in name and "cross" in name:
+            weights = torch.stack(steps[5:]).mean((0, 2))
+            side = math.isqrt(weights.shape[1])
+            squares = weights.transpose(1, 2).unflatten(2, (side, side))
+            found.append(F.interpolate(squares, size=(16, 16), mode="bilinear").flatten(2))
+    return torch.stack(found).mean(0)
+
+
+def test_dynamic_thresholding_saturates_less_at_w_15(base):
+    prompts = imagen.WORLD.prompts(12, 31, "test")
+    ended = {}
+    for rule in (thresholding.static, thresholding.dynamic):
+        ended[rule.__name__] = float(thresholding.saturated(pictures(base, prompts, 15.0, rule)).mean())
+    mild = float(thresholding.saturated(pictures(base, prompts, 0.0)).mean())
+    assert ended["dynamic"] < 0.02 < 2 * mild < ended["static"]  # real grounds are white in places, too
+    wild = pictures(base, prompts, 15.0, lambda denoise: denoise)
+    assert float(wild.abs().max()) > 1.5
+
+
+def test_low_bands_settle_first(base):
+    prompts, seen = imagen.WORLD.prompts(24, 41, "test"), []
+    watch = lambda denoise: lambda x_t, t: seen.append((float(t), denoise(x_t, t))) or seen[-1][1]
+    final = pictures(base, prompts, threshold=watch)
+    rest = torch.stack([bands(x0 - final) for _, x0 in seen])
+    half = [max(t for (t, _), left in zip(seen, rest[:, k]) if left <= rest[0, k] / 2) for k in range(8)]
+    power = bands(lowered(render(place(imagen.WORLD.prompts(300, 4, "train"), 0), 64), 4))
+    assert bool((power.diff() < 0).all())
+    assert spearmanr(half, power).statistic >= 0.9
+    assert abs(spearmanr(half, power[[3, 0, 6, 1, 7, 2, 5, 4]]).statistic) < 0.9
+
+
+def bands(x: torch.Tensor) -> torch.Tensor:
+    waves = torch.fft.fft2(x.double(), norm="ortho").abs().square().mean((0, 1))
+    f = torch.fft.fftfreq(x.shape[-1], 1 / x.shape[-1])
+    ring = (f[:, None] ** 2 + f[None] ** 2).sqrt().round()
+    return torch.stack([waves[ring == k].mean() for k in range(1, 9)])
+
+
+class Enlarged:
+    """Ten real 32-px pictures, their halves, and what a stage makes of them."""
+
+    prompts = imagen.WORLD.prompts(10, 21, "test")
+    texts, others = captions(prompts), captions(prompts[1:] + prompts[:1])
+    real = lowered(render(place(prompts, 2), 64), 2)
+    small = lowered(real, 2)
+
+    def made(self, stage, low, texts, level, **how):
+        return imagen.enlarger(stage.load(), 32, level=level, **how)(low, texts, 0.0, range(10))
+
+    def quality(self, drawn) -> float:
+        return float(psnr(drawn, self.real).mean())
+
+
+def test_a_stage_that_has_seen_noise_repairs_a_fault():
+    set_up = Enlarged()
+    faulty = imagen.blurred(set_up.small)
+    noisy = set_up.quality(set_up.made(imagen.UP_32, faulty, set_up.texts, 0.1))
+    assert noisy > set_up.quality(set_up.made(imagen.UP_32_PLAIN, faulty, set_up.texts, 0.0)) + 2
+    assert noisy > set_up.quality(set_up.made(imagen.UP_32, faulty, set_up.texts, 0.6)) + 2  # the control: too much
+
+
+def test_the_sentence_tells_what_a_noisy_small_picture_does_not():
+    set_up = Enlarged()
+    made = lambda stage, texts, **how: set_up.made(stage, set_up.small, texts, 0.6, **how)
+    told, others = made(imagen.UP_32, set_up.texts), made(imagen.UP_32, set_up.others)
+    blind = made(imagen.UP_32_BLIND, set_up.texts, blind=True)
+    assert shown_of(set_up.prompts, told) > max(shown_of(set_up.prompts, x) for x in (others, blind)) + 0.2
+    assert set_up.quality(told) > max(set_up.quality(x) for x in (others, blind))
+
+
+def told_in(lecture: str, start: str) -> list[float]:
+    """The shares and decibels in the paragraph that begins so."""
+    (paragraph,) = (block for block in lecture.split("\n\n") if block.startswith(start))
+    return [float(number) for number in re.findall(r"(?<![\d.$=])(?:\d+\.\d|1\.00|\.\d\d)(?![\d])", paragraph)]
+
+
+def test_the_stages_records_say_what_the_lecture_says(root, lecture):
+    read = lambda name: json.loads((root / "minidiff" / "assets" / "weights" / f"{name}.json").read_text("utf-8"))[
+        "scores"
+    ]
+    up, blind = read("imagen-32"), read("imagen-32-blind")
+    kinds = ("", ", no sentence", ", another's sentence")
+    said = [up[f"level {level}{kind}"] for kind in kinds for level in (0.3, 0.6)]
+    said += [blind[f"level {level}"] for level in (0.3, 0.6)]
+    told = told_in(lecture, "32 px from real 16 px")
+    assert [round(x, 2) for x in said] == pytest.approx(told, abs=0.0101)
+
+
 # ---------------------------------------------------------------- the texts
 
 
@@ -214,7 +363,7 @@ def test_the_readers_record_says_what_the_lecture_says(root, lecture):
 def test_what_the_notebook_asks_to_predict_is_folded_away(lecture):
     assert lecture.count("<details>") == lecture.count("</details>") >= 12
     shown = re.sub(r"<details>.*?</details>", "", lecture, flags=re.DOTALL)
-    for told in (".81 right",):
+    for told in (".81 right", "34.1", "static .28", ".85, .10", ".00, .52", ": .97. *The other"):
         assert told in lecture
         assert told not in shown
     assert "3.9" in shown, "control: what is derived stays in sight"
