@@ -49,7 +49,7 @@ def page(painters: Mapping[str, Painter], vocabulary: Collection[str], longest: 
         if len(split(text)) > longest:
             return _refusal(f"{len(split(text))} words, read are at most {longest}", vocabulary)
         said = f"“{text}”" if text else "no sentence, so no condition"
-        return _drawn(painters[encoder](text, w), f"{said}, read by {encoder}, w = {w:g}")
+        return _drawn(painters[encoder](text, w), f"{said} · reader: {encoder} · w = {w:g}")
 
     return draw
 

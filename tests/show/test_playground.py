@@ -32,7 +32,7 @@ def test_stages_and_words_are_shown_with_what_was_typed(draw):
     figure = draw("  A cat  left of a dog. ", "texts", 3.0)
     assert asked == [("a cat left of a dog", 3.0)]
     assert titles(figure) == ["16 px", "32 px", "64 px", "a", "cat", "left", "of", "a", "dog"]
-    assert figure.get_suptitle() == "“a cat left of a dog”, read by texts, w = 3"
+    assert figure.get_suptitle() == "“a cat left of a dog” · reader: texts · w = 3"
 
 
 def test_unknown_words_are_named_and_nothing_is_drawn(draw):

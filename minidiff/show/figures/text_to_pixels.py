@@ -12,7 +12,7 @@ from minidiff.show.style import BLACK, CYCLE, panels
 
 def same_noise(rows: Mapping[str, Tensor], texts: Sequence[str], title: str) -> None:
     """Pictures (B, 3, S, S) of each name in a row; a column is one text with one noise."""
-    beside = 0.1 * max(len(line) for name in rows for line in name.split("\n"))
+    beside = 0.11 * max(len(line) for name in rows for line in name.split("\n"))
     figure, (ax,) = panels(1, 1, size=(1.1 * len(texts) + beside, 1.1 * len(rows) + 1))
     grid(torch.cat(list(rows.values())), columns=len(texts), rows=list(rows), ax=ax)
     side = next(iter(rows.values())).shape[-1] + 2
