@@ -49,6 +49,9 @@ ANSWERING = {
     "05-combine-branches": {"minidiff.guidance.extrapolate"},
     "05-drop-labels": {"minidiff.training.drop_condition"},
     "06-mismatch-auc": {"minidiff.retrieval.auc"},
+    "07-dynamic-threshold": {"minidiff.thresholding.dynamic"},
+    "07-noise-augment": {"minidiff.cascade.noised"},
+    "07-frontier": set(),
 }
 
 
@@ -216,6 +219,8 @@ RE_EXPORTED = [
     ("05-neighbour-recall", "from minidiff.judges.coverage import recall", "minidiff.judges.coverage.recall"),
     ("06-train-clip", "from minidiff.training import fit", None),
     ("06-duplicate-groups", "from minidiff.retrieval import near_duplicates", "minidiff.retrieval.near_duplicates"),
+    ("07-dynamic-threshold", "from minidiff import thresholding as t\nt.dynamic", "minidiff.thresholding.dynamic"),
+    ("07-word-map", "from minidiff.nn.block import attention_maps", "minidiff.nn.block.attention_maps"),
 ]
 
 
@@ -237,6 +242,7 @@ NAMED = {
         "from minidiff.encoders.clip import contrastive_loss as f",
         "encoders.clip.contrastive_loss",
     ),
+    "attention": ("07-cross-attention", "from minidiff.nn.block import Attention", "nn.block.Attention"),
     "covered": ("05-neighbour-recall", "from minidiff.judges.coverage import covered as c", "judges.coverage.covered"),
 }
 
