@@ -429,7 +429,7 @@ some_7 |= {way.replace(", ", "\n"): made_7[way, "blurred"][:6] for way in ways} 
 draw.same_noise(some_7, told_7[:6], "Blur is enlarged, or taken for noise and drawn anew")
 
 # %% [markdown]
-# Who has seen noise, has learned not to believe every pixel: blur is no noise, and still it is repaired. At $s = 0$ already: the training pays, not the noise added when drawing, which at $s=0.3$ begins to cost. (Where the stage before
+# Who learned from clean pictures is the best on clean ones, and enlarges blur as blur. Who has seen noise has learned not to believe every pixel: blur is no noise, and still it is repaired. At $s = 0$ already: the training pays, not the noise added when drawing, which at $s=0.3$ begins to cost. (Where the stage before
 # makes worse faults than blur, some of it pays, too: Imagen's authors try several $s$.)
 #
 # **Does a later stage need the sentence?** `UP_32_BLIND` is `UP_32` without words, trained as long. Small *real* pictures of six pixels a sprite, with so much noise ($s = 0.6$) that one hardly sees whether it is a cat or a dog.

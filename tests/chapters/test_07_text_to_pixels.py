@@ -337,6 +337,12 @@ def test_the_stages_records_say_what_the_lecture_says(root, lecture):
     said += [blind[f"level {level}"] for level in (0.3, 0.6)]
     told = told_in(lecture, "32 px from real 16 px")
     assert [round(x, 2) for x in said] == pytest.approx(told, abs=0.0101)
+    plain = read("imagen-32-plain")
+    said = [plain[f"blurred, level 0{kind}"] for kind in (", psnr", "")]
+    said += [up[f"blurred, level {level}{kind}"] for level in ("0", "0.1", "0.3") for kind in (", psnr", "")]
+    said += [plain["level 0, psnr"], plain["level 0"]]
+    said += [up[f"level {level}{kind}"] for level in ("0", "0.1", "0.3") for kind in (", psnr", "")]
+    assert said == pytest.approx(told_in(lecture, "32-px stage, held-out"), abs=0.0501)
 
 
 # ---------------------------------------------------------------- the texts
