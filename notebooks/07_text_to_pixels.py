@@ -134,7 +134,7 @@ kinds = (torch.nn.Conv2d, ResBlock, PixelTransformer, PixelAttention, TimeEmbedd
 one_cond = {name: value.to(device) for name, value in imagen.read(sentences[:1]).items()}
 half = torch.tensor(0.5)
 calls = trace(base, lambda: base(torch.zeros(1, 3, 16, 16, device=device), half, **one_cond), kinds)
-diagram(calls, "The 16-px stage, as it ran")
+as_it_ran = diagram(calls, "The 16-px stage, as it ran")
 
 # %%
 looking = [call for call in calls if call.looks_at is not None]
