@@ -12,6 +12,7 @@ PAGES = (
     "scenes_captioner",
     "scenes_text",
     "latent",
+    "sprite_features",
     "latent_strings",
     "text_lm",
     "imagen",
