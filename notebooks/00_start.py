@@ -203,7 +203,7 @@ health.examine()
 # | 05 | Classifier-free guidance and the effect of w | [lecture](../lectures/05_classifier_free_guidance.md) | [notebook](05_classifier_free_guidance.ipynb) | [exercises](../exercises/05_classifier_free_guidance.ipynb) |
 # | **II** | **Text to image** | | | |
 # | 06 | CLIP and retrieval | [lecture](../lectures/06_clip_retrieval.md) | [notebook](06_clip_retrieval.ipynb) | [exercises](../exercises/06_clip_retrieval.ipynb) |
-# | 07 | From text to pixels: the framework, cross-attention, Imagen, cascades |  | |  |
+# | 07 | From text to pixels: the framework, cross-attention, Imagen, cascades | [lecture](../lectures/07_text_to_pixels.md) | [notebook](07_text_to_pixels.ipynb) | [exercises](../exercises/07_text_to_pixels.ipynb) |
 # | 08 | DALL-E 1 and 2 |  | |  |
 # | 09 | Latent diffusion and Stable Diffusion |  | |  |
 # | 10 | SDXL |  | |  |

@@ -661,4 +661,5 @@ show.table(real, ["names → 123 unseen Fluent pictures", "R@1", "R@5", "R@10"],
 # - In section 6, replace `Index.build(image_vectors)` by `kind="ivf"`, with 1, 4 and 16 probes. How much recall does speed cost?
 # - In section 9, add two styles' vectors before searching. Does an average of styles help?
 #
-# Then the [exercises](../exercises/06_clip_retrieval.ipynb). Chapter 07 lets the text tower steer a diffusion model.
+# Then the [exercises](../exercises/06_clip_retrieval.ipynb). [Chapter 07](07_text_to_pixels.ipynb) lets a text tower steer a
+# diffusion model.
