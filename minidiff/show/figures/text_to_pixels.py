@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from textwrap import fill
 
 import torch
+from matplotlib.ticker import NullFormatter
 from torch import Tensor
 
 from minidiff.show.plots import grid
@@ -60,7 +61,8 @@ def frontier(
     for i, name in enumerate(costs):
         ax.plot(costs[name], scores[name], "o", color=CYCLE[i % len(CYCLE)], markersize=5, label=name)
     ax.step(*zip(*best), where="post", color=BLACK, linewidth=1, label="frontier")
-    ax.set(xscale="log", xlabel="operations in training", ylabel="captions shown", title=title)
+    ax.set(xscale="log", xlabel="operations in training", ylabel="named objects that are there", title=title)
+    ax.xaxis.set_minor_formatter(NullFormatter())  # over less than a decade they would run into one another
     ax.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
 
 
