@@ -76,9 +76,6 @@ assert float((by_hand - by_library).abs().max()) < 1e-3 < 0.1 < float((by_hand -
 
 
 # %%
-from minidiff.weights import shipped_names
-
-
 def shown(prompts: list[Prompt], pictures: Tensor) -> float:
     """The share of pictures, of any size, that show their prompts wholly."""
     return float(matches(prompts, imagen.seen(pictures)).double().mean())
@@ -86,8 +83,7 @@ def shown(prompts: list[Prompt], pictures: Tensor) -> float:
 
 asked_1 = imagen.WORLD.prompts(24, 11, "test")
 reads_of = lambda name: imagen.read_clip if name == "CLIP" else imagen.read  # each reader numbers words its own way
-here = {name: shipped for name, shipped in imagen.ENCODERS.items() if shipped.name in shipped_names()}
-readers = {name: (shipped, reads_of(name)) for name, shipped in here.items()}
+readers = {name: (shipped, reads_of(name)) for name, shipped in imagen.ENCODERS.items()}
 drawn_1 = {
     name: imagen.small_of(shipped.load().to(device), reads, steps=25)(captions(asked_1), 1.0, range(24))
     for name, (shipped, reads) in readers.items()
@@ -546,8 +542,54 @@ draw.previews(strip, [float(at_t[j]) for j in at] + [0.0], "What the network wou
 #
 # Imagen's claim: a larger reader helps more than a larger generator. `benchmarks/scaling.py` trained 27 small systems on the scenes of chapter 06: three readers × three generators × three seeds, equal steps; the readers first, on
 # sentences alone. A run is on the *frontier* if none that costs as much or less reaches as much. **Predict**: which of the two sizes pays in this world of some hundred words?
-#
-# The 27 runs are still under way.
+
+# %%
+import json
+from pathlib import Path
+
+stored = json.loads(Path("../benchmarks/results/scaling.json").read_text(encoding="utf-8"))
+runs = stored["runs"]
+
+
+def frontier(runs: list[dict], cost: str = "flops", gain: str = "alignment") -> list[dict]:
+    """The runs that nothing as cheap or cheaper reaches, cheapest first."""
+    kept: list[dict] = []
+    for run in sorted(runs, key=lambda run: (run[cost], -run[gain])):
+        if not kept or run[gain] > kept[-1][gain]:
+            kept.append(run)
+    return kept
+
+
+best_10 = frontier(runs)
+assert [[run["encoder"], run["network"], run["seed"]] for run in best_10] == stored["frontier"]
+assert len(runs) == 27
+
+# %%
+by_reader = {name: [run for run in runs if run["encoder"] == name] for name in ("small", "medium", "large")}
+costs_10 = {f"{name} reader": [run["flops"] for run in some] for name, some in by_reader.items()}
+scores_10 = {f"{name} reader": [run["alignment"] for run in some] for name, some in by_reader.items()}
+edge = [(run["flops"], run["alignment"]) for run in best_10]
+draw.frontier(costs_10, scores_10, edge, "27 runs, and those that nothing as cheap reaches")
+
+# %% [markdown]
+# How much for ten times the parameters? Least squares: $A = a + b_r\log_{10}(\text{reader}) + b_g\log_{10}(\text{generator})$, for each seed on its own. Control: the sizes dealt out at random.
+
+
+# %%
+def slopes(runs: list[dict], order: Tensor | None = None) -> Tensor:
+    """(b_r, b_g): gain in alignment for ten times the parameters of either."""
+    sizes = torch.tensor([[run["encoder_parameters"], run["network_parameters"]] for run in runs]).double().log10()
+    sizes = sizes if order is None else sizes[order]
+    design = torch.cat([torch.ones(len(runs), 1).double(), sizes], 1)
+    return torch.linalg.lstsq(design, torch.tensor([[run["alignment"]] for run in runs]).double()).solution[1:, 0]
+
+
+each = torch.stack([slopes([run for run in runs if run["seed"] == seed]) for seed in range(3)])  # (seeds, 2)
+dealt = torch.stack([slopes(runs, torch.randperm(27, generator=seeded(i))) for i in range(200)])
+sure = lambda values: f"{float(values.mean()):+.3f} ± {float(values.std()):.3f}"
+rows_10 = {name: [sure(each[:, i]), sure(dealt[:, i])] for i, name in enumerate(("the reader", "the generator"))}
+assert float(each.mean(0).max()) > 3 * float(dealt.std(0).max())  # one of them counts
+show.table(rows_10, ["ten times the parameters of", "alignment (3 seeds)", "dealt out (control)"])
 
 # %% [markdown]
 # ## 11. Your turn: type a sentence (extra, 10 minutes)

@@ -4,6 +4,7 @@ About a minute on one core: nothing is trained.
 """
 
 import io
+import json
 import math
 from dataclasses import replace
 from pathlib import Path
@@ -29,6 +30,7 @@ from minidiff.show.figures import text_to_pixels as draw
 from minidiff.systems import imagen
 
 HERE = Path(__file__).parent
+SCALING = HERE.parents[1] / "benchmarks" / "results" / "scaling.json"
 BASE = imagen.BASE.load()
 
 
@@ -94,6 +96,16 @@ def threshold() -> None:
     save("threshold")
 
 
+def scaling() -> None:
+    stored = json.loads(SCALING.read_text(encoding="utf-8"))
+    runs, order = stored["runs"], ("small", "medium", "large")
+    pick = lambda key: {f"{name} reader": [r[key] for r in runs if r["encoder"] == name] for name in order}
+    edge = [r for r in runs if [r["encoder"], r["network"], r["seed"]] in stored["frontier"]]
+    best = sorted((r["flops"], r["alignment"]) for r in edge)
+    draw.frontier(pick("flops"), pick("alignment"), best, "27 runs: three readers, three generators, three seeds")
+    save("scaling")
+
+
 def bands(x: Tensor) -> Tensor:
     """(B, 3, S, S) → (S/2,): the mean power of waves with 1, 2, … periods a picture."""
     waves = torch.fft.fft2(x.double(), norm="ortho").abs().square().mean((0, 1))
@@ -130,6 +142,8 @@ def main() -> None:
     threshold()
     coarse_first()
     cascade()
+    if SCALING.exists():
+        scaling()
 
 
 if __name__ == "__main__":

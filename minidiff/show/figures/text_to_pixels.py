@@ -4,10 +4,11 @@ from collections.abc import Mapping, Sequence
 from textwrap import fill
 
 import torch
+from matplotlib.ticker import NullFormatter
 from torch import Tensor
 
 from minidiff.show.plots import grid
-from minidiff.show.style import CYCLE, panels
+from minidiff.show.style import BLACK, CYCLE, panels
 
 
 def same_noise(rows: Mapping[str, Tensor], texts: Sequence[str], title: str) -> None:
@@ -49,6 +50,20 @@ def closer(levels: Tensor, curves: Mapping[str, Tensor], title: str) -> None:
         ax.plot(levels, values, style, label=name)
     ax.set(yscale="log", xlabel="noise level s", ylabel="divergence (nats)", title=title)
     ax.legend()
+
+
+def frontier(
+    costs: Mapping[str, Sequence[float]], scores: Mapping[str, Sequence[float]], best: Sequence[tuple[float, float]],
+    title: str,
+) -> None:  # fmt: skip
+    """A point a run, coloured by name, over a logarithmic axis of costs; a line through the runs nothing dominates."""
+    _, (ax,) = panels(1, 1, size=(6.0, 3.4))
+    for i, name in enumerate(costs):
+        ax.plot(costs[name], scores[name], "o", color=CYCLE[i % len(CYCLE)], markersize=5, label=name)
+    ax.step(*zip(*best), where="post", color=BLACK, linewidth=1, label="frontier")
+    ax.set(xscale="log", xlabel="operations in training", ylabel="named objects that are there", title=title)
+    ax.xaxis.set_minor_formatter(NullFormatter())  # over less than a decade they would run into one another
+    ax.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
 
 
 def previews(strip: Tensor, times: Sequence[float], title: str) -> None:
