@@ -195,7 +195,7 @@ def table(log: list[dict[str, Any]]) -> str:
 def main() -> None:
     steps, seeds = (int(sys.argv[1]) if sys.argv[1:] else 600), int(sys.argv[2]) if sys.argv[2:] else 3
     torch.set_num_threads(1)
-    facts: dict[str, Any] = {"command": f"python -m benchmarks scaling {steps} {seeds}", "times": TIMES, **machine()}
+    facts: dict[str, Any] = {"command": f"python -m benchmarks.scaling {steps} {seeds}", "times": TIMES, **machine()}
     facts["runs"], log = [], []
     for end, rows in runs(steps, seeds):
         print(end, flush=True)

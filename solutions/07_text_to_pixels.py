@@ -186,7 +186,8 @@ def cross_layer(channels: int, dim: int, heads: int, generator: Generator):
 
     def layer(weights, x: Tensor, words: Tensor, mask: Tensor) -> Tensor:
         to_q, to_k, to_v, out = weights
-        pixels = F.layer_norm(x.flatten(2).transpose(1, 2), (channels,))  # (B, H·W, channels)
+        rows = x.flatten(2).transpose(1, 2)  # (B, H·W, channels)
+        pixels = F.layer_norm(rows, (channels,))
         q, k, v = split(pixels @ to_q), split(words @ to_k), split(words @ to_v)
         scores = q @ k.transpose(-1, -2) / q.shape[-1] ** 0.5  # (B, heads, H·W, M)
         seen = mask[:, None, None, :]
