@@ -123,7 +123,7 @@ FRONTIERS = {
 # ---------------------------------------------------------------- the build
 
 SLIPS = {
-    "raw pixels": ("F.layer_norm(x.flatten(2).transpose(1, 2), (channels,))", "x.flatten(2).transpose(1, 2)"),
+    "raw pixels": ("F.layer_norm(rows, (channels,))", "x.flatten(2).transpose(1, 2)"),
     "no root": (" / q.shape[-1] ** 0.5", ""),
     "the root of all channels": ("q.shape[-1]", "channels"),
     "over pixels": (".softmax(-1)", ".softmax(-2)"),
