@@ -1,6 +1,6 @@
 """What speeds up training? Three recipes for captioned 16-px scenes at equal CPU seconds, against the exact floor.
 
-    OMP_NUM_THREADS=1 python -m benchmarks training_recipes [SECONDS [SEEDS]]         # 200 s, 3 seeds: 40 minutes
+    OMP_NUM_THREADS=1 python -m benchmarks.training_recipes [SECONDS [SEEDS]]         # 200 s, 3 seeds: 40 minutes
 
 plain      AdamW, batches of 16, captions as more tokens of the sequence, each block modulated by itself, width 128 × 4
 beside     the same optimizer; captions in a block beside the network, one modulation for all, 96 × 6, batches of 32
@@ -117,7 +117,7 @@ def main() -> None:
     torch.set_num_threads(1)
     g = Generator().manual_seed(0)
     least, error = floor(WORLD.prompts(1024, g, "test"), Linear(), torch.tensor(TIMES), g)
-    facts = {"command": f"python -m benchmarks training_recipes {seconds:g} {seeds}", "times": TIMES}
+    facts = {"command": f"python -m benchmarks.training_recipes {seconds:g} {seeds}", "times": TIMES}
     facts |= {"floor": least.tolist(), "standard_error_of_floor": error.tolist(), "rows": []}
     for row in rows(seconds, seeds):
         facts["rows"].append(row)
