@@ -33,7 +33,7 @@ def tokens(texts: Sequence[str]) -> Tensor:
 
 
 def build() -> CLIP:
-    """0.5 M parameters: 3 blocks in both towers, of width 80 for words and 64 for 64 squares of 8×8 pixels."""
+    """0.4 M parameters: 3 blocks in both towers, of width 80 for words and 64 for 64 squares of 8×8 pixels."""
     text = TextTower(len(tokenizer()), LENGTH, dim=80, depth=3, heads=4, out=64)
     return CLIP(text, ImageTower(3, SIDE, patch=8, dim=64, depth=3, heads=4, out=64))
 

@@ -1,8 +1,9 @@
 """From a sentence to 16, 32 and 64 pixels: Imagen (arXiv 2205.11487) on the sprite world.
 
 What reads the sentence is frozen and has never seen a picture (`text_lm`). A first model draws 16×16 pixels, two more
-enlarge them twofold each; all three look at the sentence by cross-attention. A sprite is six pixels wide at first, too
-few to say which it is; so the sentence still has something to tell when a picture is enlarged.
+enlarge them twofold each; all three look at the sentence by cross-attention. Six clean pixels show which sprite it is,
+so the larger stages need no sentence then. With noise on the small picture they do: at level 0.6 `imagen-32` draws .57
+of its pictures right, .10 with an empty sentence, and a stage that never had one .05.
 
 One design, three encoders: BASE, BASE_CLIP and BASE_WORDS differ in what reads the sentence and in nothing else.
 """
