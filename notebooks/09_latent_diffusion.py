@@ -32,11 +32,11 @@ from minidiff.judges.scenes import parse, same
 from minidiff.judges.scorecard import matches
 from minidiff.randomness import initialised, randn, seeded
 from minidiff.samplers import ddpm, sample
+
+# %%
 from minidiff.show.figures import latent_diffusion as draw
 from minidiff.show.figures.text_to_pixels import previews, same_noise
 from minidiff.systems import latent
-
-# %%
 from minidiff.training import pick_device
 
 device = pick_device()
@@ -164,6 +164,9 @@ diagram(calls_2, "A picture goes through the autoencoder")
 
 
 # %%
+from minidiff.codecs.losses import pixel_loss, psnr
+
+
 def vae_loss(codec, x: Tensor, beta: float, generator) -> Tensor:
     posterior = codec.encode(x)
     mean, variance = posterior.mean, posterior.log_variance.exp()
@@ -171,8 +174,6 @@ def vae_loss(codec, x: Tensor, beta: float, generator) -> Tensor:
     kl = 0.5 * (mean.square() + variance - 1 - variance.log()).flatten(1).mean(1)
     return pixel_loss(codec.body.decode(z), x) + beta * kl
 
-
-from minidiff.codecs.losses import pixel_loss, psnr
 
 ours_2 = vae_loss(codec, real[:4], 1e-3, seeded(0))
 theirs_2 = codec.loss(real[:4], seeded(0))
@@ -210,7 +211,7 @@ with torch.enable_grad():
         rows_pull[name_2] = [weight_2, pull(rec), pull(gan), weight_2 * pull(gan)]
 assert rows_pull["scores times 100"][1] == rows_pull["scores as they are"][1]
 assert all(abs(row[3] / row[1] - 1) < 0.1 for row in rows_pull.values())
-assert abs(rows_pull["scores times 100"][2] / row[1] - 1) > 0.1 if (row := rows_pull["scores times 100"]) else True
+assert rows_pull["scores times 100"][2] > 50 * rows_pull["scores as they are"][2]  # the control: not weighed
 show.table(rows_pull, ["adversary", "λ", "pull of pixels", "its own pull", "λ times its own"])
 
 # %% [markdown]
@@ -413,7 +414,7 @@ whole = lambda codec, noise: float(
 )
 rows_6 = {f"noise of {s:g}": [whole(text_codec, s)] for s in (0.0, 0.5, 1.0, 2.0)}
 rows_6["untrained (control)"] = [whole(strings.AUTOENCODER.untrained(), 0.0)]
-assert rows_6["noise of 0.5"][0] > 0.9 > rows_6["noise of 2"][0] > -1 < 1
+assert rows_6["noise of 0.5"][0] > 0.9 > rows_6["noise of 2"][0]
 assert rows_6["untrained (control)"][0] == 0
 show.table(rows_6, ["18 tokens → 6×16 numbers → 18 tokens", "held-out sentences whole"])
 
@@ -592,6 +593,8 @@ with torch.enable_grad():
     slopes_8 = dict(zip(heard, torch.autograd.grad(matching, list(heard.values()))))
 for hook in hooks_8:
     hook.remove()
+
+# %%
 at_end = ids_8 == clip.text.end
 inner = clip.text.told(ids_8) & ~at_end
 rows_block = {name: [float(g[inner].norm()), float(g[at_end].norm())] for name, g in slopes_8.items()}
@@ -713,7 +716,6 @@ same_noise(negative_rows, free, "“a cat and a tree” at w = 2 (scale 3), away
 
 # %%
 from minidiff.data.prompts import Group
-from minidiff.systems.latent_edits import image_to_image, inpainted
 
 before_10 = [Prompt((Group("snowman"), Group("dog")), "left of")] * 8
 after_10 = [Prompt((Group("snowman"), Group("tree")), "left of")] * 8
@@ -729,6 +731,8 @@ def img2img(pictures: Tensor, texts: list[str], w: float, t0: float, seeds: rang
 
 
 # %%
+from minidiff.systems.latent_edits import image_to_image, inpainted
+
 edited = {t0: img2img(source.to(device), told_10, 1.0, t0, range(8)).cpu() for t0 in (0.2, 0.6, 0.8, 0.97)}
 library_10 = image_to_image(model, codec, source.to(device), told_10, 1.0, 0.8, range(8), steps=20).cpu()
 assert float((edited[0.8] - library_10).abs().max()) < 1e-2

@@ -18,7 +18,7 @@ TEXT = 20
 def captioned(
     pictures: Tensor, texts: Sequence[str], title: str, columns: int = 8, right: Sequence[bool] | None = None
 ) -> None:
-    """Every picture (B, 3, S, S) over its text; the text is red where `right` says that the picture does not show it."""
+    """Every picture (B, 3, S, S) over its text; red where `right` says that the picture does not show it."""
     side, n = pictures.shape[-1] + 2, len(pictures)
     white = torch.ones(n, 3, pictures.shape[-1] + TEXT, pictures.shape[-1])
     white[:, :, : pictures.shape[-1]] = pictures.detach().float().cpu()
