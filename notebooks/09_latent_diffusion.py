@@ -85,14 +85,13 @@ def read_right(pictures: Tensor) -> float:
 # %%
 curves_1: dict[str, tuple[list, list]] = {"pixels, rounded": ([], []), "latents, rounded": ([], [])}
 z_real = codec.latents(real)
-for step_1 in (0.1, 0.3, 0.6, 1.0, 1.5, 2.0, 3.0):
-    for name, numbers, decode in (
-        ("pixels, rounded", real, lambda x: x),
-        ("latents, rounded", z_real, lambda z: codec.decode(z, clamp=True)),
-    ):
-        kept, bits = rounded(numbers, step_1)
-        curves_1[name][0].append(bits)
-        curves_1[name][1].append(read_right(decode(kept)))
+for step_1 in (0.1, 0.2, 0.4, 0.7, 1.0, 1.5):
+    kept, bits = rounded(real, step_1)
+    curves_1["pixels, rounded"][0].append(bits)
+    curves_1["pixels, rounded"][1].append(read_right(kept))
+    kept, bits = rounded(z_real, 2 * step_1)
+    curves_1["latents, rounded"][0].append(bits)
+    curves_1["latents, rounded"][1].append(read_right(codec.decode(kept, clamp=True)))
 needed = {name: min(b for b, right in zip(*curve) if right >= 0.9) for name, curve in curves_1.items()}
 assert needed["latents, rounded"] < needed["pixels, rounded"]
 draw.rates(curves_1, f"Nine of ten are read from {min(needed.values()):.0f} bits")
@@ -261,7 +260,7 @@ def stripes(width: int) -> Tensor:
 rows_3, looks_3 = {}, {"real": [], "decoded": []}
 for width_3 in (1, 2, 4, 8):
     mark = stripes(width_3)
-    marked = (0.5 * real[:40] * (mark == 0) + 0.5 * mark).where(mark != 0, real[:40])
+    marked = torch.where(mark != 0, 0.5 * mark, real[:40])
     back = codec.decode(codec.latents(marked))
     left = (back.mean(1) * mark).sum((1, 2)) / (marked.mean(1) * mark).sum((1, 2))
     rows_3[f"{width_3} px"] = [float(left.mean()), float(psnr(back, marked).mean())]
@@ -375,7 +374,8 @@ asked_5 = latent.WORLD.prompts(64, 9, "test")
 sheet = generate(captions(asked_5), 1.0, range(64)).cpu()
 right_5 = matches(asked_5, sheet)
 others_5 = matches(asked_5[1:] + asked_5[:1], sheet)
-rows_5 = {"its own sentence": [float(right_5.float().mean())], "the next one's (control)": [float(others_5.float().mean())]}
+rows_5 = {"its own sentence": [float(right_5.float().mean())]}
+rows_5["the next one's (control)"] = [float(others_5.float().mean())]
 assert rows_5["its own sentence"][0] > 0.5 > 0.3 > rows_5["the next one's (control)"][0]
 draw.captioned(sheet, captions(asked_5), "64 held-out sentences, seeds 0 … 63", right=right_5.tolist())
 show.table(rows_5, ["pictures show", "share"], digits=2)
@@ -387,7 +387,7 @@ show.table(rows_5, ["pictures show", "share"], digits=2)
 told_5 = latent.LATENT.record()["scores"]
 rows_family = {
     family: [told_5[f"{family}, w=1"], told_5[f"{family}, w=1, another caption"], told_5[f"{family}, w=0"]]
-    for family in latent.SpriteWorld().families
+    for family in latent.FAMILIES
 }
 assert min(rows_family, key=lambda family: rows_family[family][0]) == "sizes"
 assert all(own >= other for own, other, _ in rows_family.values())
@@ -428,7 +428,8 @@ made_6 = strings.sentences_of(text_model, text_codec, families_6, w=1.0, steps=3
 known_6 = strings.training_set()[0]
 words_6 = sorted({word for text in known_6[::20] for word in text.split()})
 pick = lambda seed, n: torch.randint(n, (150,), generator=seeded(seed)).tolist()
-at_random = [" ".join(words_6[i] for i in torch.randint(len(words_6), (6,), generator=seeded(k)).tolist()) for k in range(150)]
+six = lambda k: torch.randint(len(words_6), (6,), generator=seeded(k)).tolist()
+at_random = [" ".join(words_6[i] for i in six(k)) for k in range(150)]
 
 
 def one_exchanged(k: int) -> str:
@@ -444,8 +445,9 @@ groups_6 = {"made by diffusion": made_6, "held-out (real)": held_6[:150]}
 groups_6 |= {"a known one, one word exchanged": [one_exchanged(k) for k in range(150)], "random words": at_random}
 rows_made = {}
 for name_6, texts_6 in groups_6.items():
-    judged = strings.judged(texts_6, families_6[: len(texts_6)])
-    rows_made[name_6] = [judged["valid"], judged["new among the valid"], judged["different among the valid"], near(texts_6)]
+    judged = strings.judged(texts_6, families_6)
+    shares_6 = [judged[name] for name in ("valid", "new among the valid", "different among the valid")]
+    rows_made[name_6] = [*shares_6, near(texts_6)]
 assert rows_made["made by diffusion"][0] > 0.9 > rows_made["a known one, one word exchanged"][0]
 assert rows_made["random words"][0] < 0.05
 assert rows_made["made by diffusion"][1] > 0.4
@@ -454,7 +456,8 @@ show.table(rows_made, ["150 sentences", "valid", "new", "different", "words to a
 # %%
 new_6 = [(strings.FAMILIES[y], text) for y, text in zip(families_6, made_6) if read(text) and text not in {*known_6}]
 closest = lambda text: min(known_6[::3], key=lambda other: distance(text, other))
-show.table({text: [family, closest(text)] for family, text in new_6[:8]}, ["new", "family asked for", "nearest of a third of those known"])
+rows_new = {text: [family, closest(text)] for family, text in new_6[:8]}
+show.table(rows_new, ["new", "family asked for", "nearest of a third of those known"])
 
 # %% [markdown]
 # ## 7. Codes (extra, 15 minutes)
@@ -464,7 +467,7 @@ show.table({text: [family, closest(text)] for family, text in new_6[:8]}, ["new"
 # %%
 from minidiff.codecs.vqvae import VQVAE, Quantizer
 
-book_7 = Quantizer(16, 2, decay=None)
+book_7 = initialised(lambda: Quantizer(16, 2, decay=None), 0)
 with torch.enable_grad():
     z_7 = randn((3, 2, 4, 4), seeded(0)).requires_grad_()
     hard = book_7.lookup(book_7.nearest(z_7.detach()))
@@ -528,7 +531,8 @@ bits_7 = {"KL": float(gauss_7.encode(pictures_4[:64]).kl().mean()) / math.log(2)
 bits_7["VQ, 512 codes"] = 256 * math.log2(float(coded_7.quantizer.perplexity(codes_7)))
 assert codes_7.shape == (64, 16, 16)
 assert bits_7["VQ, 512 codes"] <= 256 * 9 + 1e-3
-show.table({name: [bits_7[name], quality_7[name]] for name in bits_7}, ["bottleneck", "bits a picture", "PSNR after 40 steps"])
+rows_short = {name: [bits_7[name], quality_7[name]] for name in bits_7}
+show.table(rows_short, ["bottleneck", "bits a picture", "PSNR after 40 steps"])
 
 # %% [markdown]
 # ## 8. Stable Diffusion, part by part (core, 20 minutes)
@@ -556,9 +560,8 @@ rows_8 = {
 
 # %%
 tower = clip_sprites.MODEL.load().text
-assert fingerprint(words_8.encoder.tower.cpu()) == fingerprint(tower)  # frozen to the bit
+assert fingerprint(words_8.encoder.tower) == fingerprint(tower)  # frozen to the bit
 assert fingerprint(clip_sprites.MODEL.untrained().text) != fingerprint(tower)  # the control
-words_8.to(device)
 assert v_8.shape == noise_8.shape
 assert (latent.SIDE // 16, 512 // 64, 768 // 96) == (4, 8, 8)
 show.table(rows_8, ["what goes through", "here", "Stable Diffusion 1", "Stable Diffusion 2 (768 px)"])
@@ -567,12 +570,12 @@ show.table(rows_8, ["what goes through", "here", "Stable Diffusion 1", "Stable D
 # The U-Net as it ran. An arrow: there, pixels looked at the words. **Predict** where they look.
 
 # %%
-from minidiff.nn.conv import PixelTransformer, ResBlock
+from minidiff.nn.conv import PixelAttention, PixelTransformer, ResBlock
 
-kinds_8 = (torch.nn.Conv2d, ResBlock, PixelTransformer)
+kinds_8 = (torch.nn.Conv2d, ResBlock, PixelTransformer, PixelAttention)
 calls_8 = trace(unet, lambda: unet(noise_8, torch.tensor([0.9], device=device), **given_8), kinds_8)
 looking_8 = [call for call in calls_8 if call.looks_at]
-assert {call.kind for call in looking_8} == {"PixelTransformer"}
+assert {call.kind for call in looking_8} == {"PixelTransformer", "PixelAttention"}
 assert {call.shapes[""][-1] for call in looking_8} == {8, 4}  # both resolutions
 diagram(calls_8, "Stable Diffusion's U-Net here, as it ran")
 
@@ -607,16 +610,17 @@ show.table(rows_block, ["gradient after block", "at the other words", "at END"],
 # %%
 by_sd = latent.pictures_of(sd, codec, steps=25)
 asked_8 = [p for p in asked_5 if p.relation != "surrounding"][:12]
-drawn_8 = {"Stable Diffusion": by_sd(captions(asked_8), 1.0, range(12)), "the transformer": generate(captions(asked_8), 1.0, range(12))}
+told_8 = captions(asked_8)
+drawn_8 = {"Stable Diffusion": by_sd(told_8, 1.0, range(12)), "the transformer": generate(told_8, 1.0, range(12))}
 facts_8 = {"Stable Diffusion": stable_diffusion.MODEL.record(), "the transformer": latent.LATENT.record()}
 score_8 = lambda x, prompts: float(matches(prompts, x.cpu()).float().mean())
-rows_sd = {
-    name: [score_8(x, asked_8), score_8(x, asked_8[1:] + asked_8[:1]), facts_8[name]["steps"], facts_8[name]["seconds"] // 60]
-    for name, x in drawn_8.items()
-}
+cost_8 = lambda name: [facts_8[name]["steps"], facts_8[name]["seconds"] // 60]
+scored_8 = lambda x: [score_8(x, asked_8), score_8(x, asked_8[1:] + asked_8[:1])]
+rows_sd = {name: scored_8(x) + cost_8(name) for name, x in drawn_8.items()}
 assert all(row[0] > row[1] for row in rows_sd.values())
 same_noise({name: x[:8].cpu() for name, x in drawn_8.items()}, captions(asked_8)[:8], "Same sentences, same noise")
-show.table(rows_sd, ["drawn by", "12 sentences shown", "the next one's (control)", "trained for steps", "minutes"], digits=4)
+heads_8 = ["drawn by", "12 sentences shown", "the next one's (control)", "steps of training", "minutes"]
+show.table(rows_sd, heads_8, digits=5)
 
 # %% [markdown]
 # ## 9. ε and v (core, 15 minutes)
@@ -645,7 +649,8 @@ for t_9 in torch.tensor([0.1, 0.5, 0.9, 1.0], dtype=torch.float64):
 rows_9 = {}
 for t_9 in torch.tensor([0.2, 0.5, 0.8, 0.95], dtype=torch.float64):
     z_t = sd.schedule.add_noise(z_real[:8].cpu().double(), randn((8, 4, 16, 16), seeded(4)).double(), t_9)
-    out = sd.net(z_t.float().to(device), t_9.float().expand(8).to(device), tokens=tokens_8.expand(8, -1)).cpu().double()
+    given_9 = (z_t.float().to(device), t_9.float().expand(8).to(device))
+    out = sd.net(*given_9, tokens=tokens_8.expand(8, -1)).cpu().double()
     z0 = V.to_x0(sd.schedule, z_t, out, t_9)
     alpha, sigma = sd.schedule(t_9)
     said_eps = (z_t - alpha * z0) / sigma
@@ -779,7 +784,8 @@ def play(prompt: str, negative: str, w: float, steps: float, seed: float):
         return draw.page(None, f"Never read: {', '.join(strange)}" if strange else "Too many words", vocabulary)
     paint = latent.pictures_of(model, codec, steps=int(steps), negative=texts[1])
     title = f"“{texts[0]}”" if texts[0] else "no prompt, so no condition"
-    return draw.page(paint([texts[0]] * 4, w, range(int(seed), int(seed) + 4)).cpu(), f"{title} · w = {w:g} (scale {1 + w:g})")
+    pictures = paint([texts[0]] * 4, w, range(int(seed), int(seed) + 4))
+    return draw.page(pictures.cpu(), f"{title} · w = {w:g} (scale {1 + w:g})")
 
 
 # %%
