@@ -17,6 +17,7 @@
 # %%
 import json
 import math
+from itertools import pairwise
 from pathlib import Path
 
 import torch
@@ -74,7 +75,7 @@ def rounded(numbers: Tensor, step: float) -> tuple[Tensor, float]:
 
 prompts_1 = latent.WORLD.prompts(100, 1, "test")
 real = render(place(prompts_1, 1), 64).to(device)
-truth = parse(real.cpu()).scenes
+truth = parse(real[:30].cpu()).scenes
 
 
 def read_right(pictures: Tensor) -> float:
@@ -85,13 +86,13 @@ def read_right(pictures: Tensor) -> float:
 # %%
 curves_1: dict[str, tuple[list, list]] = {"pixels, rounded": ([], []), "latents, rounded": ([], [])}
 z_real = codec.latents(real)
-for step_1 in (0.1, 0.2, 0.4, 0.7, 1.0, 1.5):
+for step_1, z_step in ((0.1, 0.5), (0.3, 1.5), (0.5, 3.0), (0.7, 5.0)):
     kept, bits = rounded(real, step_1)
     curves_1["pixels, rounded"][0].append(bits)
-    curves_1["pixels, rounded"][1].append(read_right(kept))
-    kept, bits = rounded(z_real, 2 * step_1)
+    curves_1["pixels, rounded"][1].append(read_right(kept[:30]))
+    kept, bits = rounded(z_real, z_step)
     curves_1["latents, rounded"][0].append(bits)
-    curves_1["latents, rounded"][1].append(read_right(codec.decode(kept, clamp=True)))
+    curves_1["latents, rounded"][1].append(read_right(codec.decode(kept[:30], clamp=True)))
 needed = {name: min(b for b, right in zip(*curve) if right >= 0.9) for name, curve in curves_1.items()}
 assert needed["latents, rounded"] < needed["pixels, rounded"]
 draw.rates(curves_1, f"Nine of ten are read from {min(needed.values()):.0f} bits")
@@ -103,7 +104,7 @@ draw.rates(curves_1, f"Nine of ten are read from {min(needed.values()):.0f} bits
 uniform_1 = torch.rand(200_000, generator=seeded(0), dtype=torch.float64)
 steps_1 = [2.0**-k for k in range(3, 9)]
 decibels = [float(10 * torch.log10(((uniform_1 / s).round() * s - uniform_1).square().mean())) for s in steps_1]
-per_bit = [a - b for a, b in zip(decibels, decibels[1:])]
+per_bit = [a - b for a, b in pairwise(decibels)]
 assert all(abs(gain - 20 * math.log10(2)) < 0.1 for gain in per_bit)
 show.table({f"step 1/{round(1 / s)}": [d] for s, d in zip(steps_1, decibels)}, ["rounded to", "error in dB"], digits=4)
 
@@ -133,9 +134,7 @@ timed = json.loads(Path("../benchmarks/results/latent_cost.json").read_text(enco
 keys_1 = ["transformer, latents", "transformer, pixels", "transformer, pixels in 2×2"]
 seconds_1 = [timed[key]["cpu_s"] for key in keys_1]
 of_latents = lambda value: value / flops_1["latents in 2×2"]
-rows_cost = {
-    name: [f / 1e6, of_latents(f), s / seconds_1[0]] for (name, f), s in zip(flops_1.items(), seconds_1)
-}
+rows_cost = {name: [f / 1e6, of_latents(f), s / seconds_1[0]] for (name, f), s in zip(flops_1.items(), seconds_1)}
 assert of_latents(flops_1["pixels in 4×4"]) > 4 < 30 < of_latents(flops_1["pixels in 2×2"])
 show.table(rows_cost, ["one call", "MFLOP", "to latents", "CPU time to latents (benchmark)"])
 
@@ -516,6 +515,7 @@ show.table(rows_7, ["codebook", "perplexity (at most 64)", "squared error", "bit
 # %% [markdown]
 # Codes or Gaussians? The same encoder and decoder, forty steps each on the same pictures: only a direction, both are far from their end (`benchmarks/bottlenecks.py` trains longer). **Predict** which has fewer bits, and which the better picture.
 
+
 # %%
 def short(module) -> float:
     with torch.enable_grad():
@@ -671,7 +671,10 @@ betas = torch.linspace(0.00085**0.5, 0.012**0.5, 1000, dtype=torch.float64) ** 2
 last_alpha = float(torch.cumprod(1 - betas, 0)[-1].sqrt())
 noise_of_mean = float(randn((2000, 64, 64), seeded(6)).mean((1, 2)).std()) * (1 - last_alpha**2) ** 0.5
 rows_end = {"α at the last step": [last_alpha], "noise of one number there": [(1 - last_alpha**2) ** 0.5]}
-rows_end |= {"noise of a channel's mean": [noise_of_mean], "a mean of 1, in standard deviations": [last_alpha / noise_of_mean]}
+rows_end |= {
+    "noise of a channel's mean": [noise_of_mean],
+    "a mean of 1, in standard deviations": [last_alpha / noise_of_mean],
+}
 assert 4 < last_alpha / noise_of_mean < 5
 show.table(rows_end, ["Stable Diffusion's schedule", "value"], digits=2)
 

@@ -107,7 +107,7 @@ def test_an_unscaled_latent_meets_another_time():
     z, eps = draws(1000), draws(1000, seed=1)
     for t in (0.2, 0.5, 0.9):
         noised, factor = (1 - t) * r * z + t * eps, r * (1 - t) + t
-        at = lambda s: factor * ((1 - s) * z + s * eps)
+        at = lambda s, factor=factor: factor * ((1 - s) * z + s * eps)
         assert torch.allclose(noised, at(acts_as(t, r)), atol=1e-9)
         assert not torch.allclose(noised, at(t), atol=0.1)
 
