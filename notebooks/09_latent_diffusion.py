@@ -143,7 +143,7 @@ show.table(rows_cost, ["one call", "MFLOP", "to latents", "CPU time to latents (
 #
 # ## 2. The autoencoder (core, 20 minutes)
 #
-# Here is what runs when pictures become latents and pictures again: drawn from the modules that were called. **Predict.** Which share of a picture's numbers do the latents have?
+# Here is what runs when pictures become latents and pictures again, as it was called. **Predict.** Which share of a picture's numbers do the latents have?
 
 # %%
 from minidiff.codecs.vae import Posterior
@@ -155,7 +155,8 @@ calls_2 = trace(codec, lambda: codec.decode(codec.latents(real[:1])), parts_2)
 shapes_2 = [call.shapes[""] for call in calls_2]
 assert (8, 16, 16) in shapes_2  # means and log-variances of 4×16×16
 assert z_real[0].numel() * 12 == real[0].numel()
-diagram(calls_2, "A picture goes through the autoencoder")
+rows_2 = {f"{i + 1}. {call.kind}": [call.text, call.parameters] for i, call in enumerate(calls_2)}
+show.table(rows_2, ["one picture through", "what comes out", "parameters"])
 
 # %% [markdown]
 # The encoder says a Gaussian for each number: $\mu$ and $s^2$. The loss: pixels, and a trace of $KL=\tfrac12(\mu^2+s^2-1-\ln s^2)$. **Predict.** Does the closed form agree with a mean over samples of $\log q(z)-\log p(z)$?
@@ -370,9 +371,9 @@ previews(strip_5, [seen_5[j][0] for j in at_5] + [0.0], "What would be decoded i
 
 # %%
 asked_5 = latent.WORLD.prompts(64, 9, "test")
-sheet = generate(captions(asked_5), 1.0, range(64)).cpu()
-right_5 = matches(asked_5, sheet)
-others_5 = matches(asked_5[1:] + asked_5[:1], sheet)
+sheet = latent.pictures_of(model, codec, steps=20)(captions(asked_5), 1.0, range(64)).cpu()
+seen_there = parse(sheet)
+right_5, others_5 = (matches(asked, seen_there) for asked in (asked_5, asked_5[1:] + asked_5[:1]))
 rows_5 = {"its own sentence": [float(right_5.float().mean())]}
 rows_5["the next one's (control)"] = [float(others_5.float().mean())]
 assert rows_5["its own sentence"][0] > 0.5 > 0.3 > rows_5["the next one's (control)"][0]
