@@ -17,7 +17,6 @@
 # %%
 import json
 import math
-from itertools import pairwise
 from pathlib import Path
 
 import torch
@@ -101,6 +100,8 @@ draw.rates(curves_1, f"Nine of ten are read from {min(needed.values()):.0f} bits
 # Another bit for every number divides its squared error by four: 6.02 dB. **Predict** what becomes of the squared error of uniform numbers, in dB, when the step is halved five times.
 
 # %%
+from itertools import pairwise
+
 uniform_1 = torch.rand(200_000, generator=seeded(0), dtype=torch.float64)
 steps_1 = [2.0**-k for k in range(3, 9)]
 decibels = [float(10 * torch.log10(((uniform_1 / s).round() * s - uniform_1).square().mean())) for s in steps_1]

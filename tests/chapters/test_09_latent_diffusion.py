@@ -226,7 +226,7 @@ def test_a_negative_prompt_is_a_difference_of_sentences():
     with torch.no_grad():
         plain = model(z, t, tokens=told["a cat"])
         assert torch.allclose(ask("a cat", 5.0), plain, atol=1e-4)
-        assert torch.equal(ask("a dog", 0.0), plain)
+        assert torch.allclose(ask("a dog", 0.0), plain, atol=1e-5)
         assert not torch.allclose(ask("a dog", 5.0), ask("", 5.0), atol=0.01)
 
 
