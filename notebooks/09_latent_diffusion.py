@@ -607,7 +607,7 @@ assert rows_block["the last"][0] == 0 < rows_block["the one before"][0]
 show.table(rows_block, ["gradient after block", "at the other words", "at END"], digits=2)
 
 # %% [markdown]
-# Nothing ever asked the last block to say something at "cat". Now draw, beside the transformer of section 5: drawing by noise. **Predict** who is better, and look at the records: neither steps nor minutes were equal.
+# Nothing ever asked the last block to say something at "cat". Now let it draw, beside the transformer of section 5, from the same noise. **Predict** who is better; then look at the last columns: neither steps nor minutes were equal.
 
 # %%
 from minidiff.data.sprites import SpriteWorld
