@@ -272,9 +272,9 @@ for width_3 in (1, 2, 4, 8):
 rows_3["no stripes (control)"] = [1.0, float(psnr(codec.decode(z_real), real).mean())]
 assert rows_3["no stripes (control)"][1] > max(row[1] for name, row in rows_3.items() if "px" in name) + 3
 assert rows_3["1 px"][0] < rows_3["8 px"][0]
-show.table(rows_3, ["stripes of", "contrast left", "PSNR"], digits=2)
 names_3 = [f"stripes of {w} px" for w in (1, 2, 4, 8)]
 same_noise({name: torch.stack(x) for name, x in looks_3.items()}, names_3, "Stage 1 alone, no diffusion anywhere")
+show.table(rows_3, ["stripes of", "contrast left", "PSNR"], digits=2)
 
 # %% [markdown]
 # This is Stable Diffusion's trouble with small text and faces: before you blame the prompt, *reconstruct* a picture.
