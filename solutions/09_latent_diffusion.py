@@ -112,7 +112,7 @@ show.table(spent, ["a picture as", "bits", "share where objects are", "spread ov
 # **Predict first.** A channel of the latents has a standard deviation of 3, another of 0.3. Noise of variance 1 comes in along $z_t=(1-t)z+t\varepsilon$.
 # At which $t$ is each as strong as its noise?
 #
-# **Derivation.** Latent diffusion, arXiv 2112.10752, sections 3.3 and G (there one number for all channels, Stable Diffusion's 0.18215).
+# **Derivation.** Latent diffusion, arXiv 2112.10752, appendix G (there one number for all channels, as is Stable Diffusion's 0.18215).
 #
 # 1. A channel is one quantity at many places: its mean $m_c$ and deviation $s_c$ are over pictures *and* places.
 # 2. Not all latents fit into memory: they come in batches, whose sizes may differ. Every number counts the same.
@@ -146,9 +146,9 @@ shift, scale, there, _ = checked_standardise(raw, q.mean)
 again = checked_standardise(raw, there)[3]
 assert torch.allclose(again, q.mean, atol=1e-4)  # there and back
 figure, axes = show.panels(1, 2, size=(3.6, 2.6))
-for ax, z, title in ((axes[0], q.mean, "as they come"), (axes[1], there, "standardised")):
+for ax, values, title in ((axes[0], q.mean, "as they come"), (axes[1], there, "standardised")):
     for c in range(4):
-        ax.hist(z[:, c].flatten().numpy(), bins=80, histtype="step", density=True, label=f"channel {c}")
+        ax.hist(values[:, c].flatten().numpy(), bins=80, histtype="step", density=True, label=f"channel {c}")
     ax.set(title=f"Latents {title}", xlabel="value", ylabel="density", yscale="log")
 axes[0].legend()
 
@@ -333,8 +333,8 @@ def quantize(z: Tensor, codebook: Tensor) -> tuple[Tensor, Tensor, float]:
     gradient goes straight through to z; codes (B, h, w) int64; perplexity, a number (a float or a 0-d tensor).
     """
     ### BEGIN SOLUTION
-    rows = z.detach().movedim(1, -1)  # (B, h, w, D)
-    codes = (rows[..., None, :] - codebook).square().sum(-1).argmin(-1)
+    rows = z.detach().movedim(1, -1).flatten(0, 2)  # (B·h·w, D)
+    codes = torch.cdist(rows, codebook).argmin(1).reshape(len(z), *z.shape[2:])
     vectors = codebook[codes].movedim(-1, 1)
     shares = torch.bincount(codes.flatten(), minlength=len(codebook)) / codes.numel()
     # The value of the code, the gradient of z.
@@ -347,8 +347,8 @@ def quantize(z: Tensor, codebook: Tensor) -> tuple[Tensor, Tensor, float]:
 # stays where it is; with restarts it begins anew at one of the vectors. The latents are those of the shipped autoencoder, its decoder draws.
 
 # %%
-z = autoencoder.latents(pictures)  # (64, 4, 16, 16)
-vectors = z.movedim(1, -1).flatten(0, 2)
+latents = autoencoder.latents(pictures)  # (64, 4, 16, 16)
+vectors = latents.movedim(1, -1).flatten(0, 2)
 
 
 def learned(size: int, restarts: bool, rounds: int = 12, seed: int = 0) -> Tensor:
@@ -356,7 +356,7 @@ def learned(size: int, restarts: bool, rounds: int = 12, seed: int = 0) -> Tenso
     g = seeded(seed)
     codebook = 3 + randn((size, 4), g)  # not where the latents are
     for _ in range(rounds):
-        codes = checked_quantize(z, codebook)[1].flatten()
+        codes = checked_quantize(latents, codebook)[1].flatten()
         uses = torch.bincount(codes, minlength=size)[:, None]
         sums = torch.zeros_like(codebook).index_add(0, codes, vectors)
         anew = vectors[torch.randint(len(vectors), (size,), generator=g)] if restarts else codebook
@@ -368,11 +368,11 @@ def learned(size: int, restarts: bool, rounds: int = 12, seed: int = 0) -> Tenso
 books = {"64 codes, no restarts": learned(64, False)} | {f"{k} codes, restarts": learned(k, True) for k in (8, 64, 256)}
 decoded, costs = [pictures[:8]], {}
 for name, book in books.items():
-    vectors_of_codes, _, perplexity = checked_quantize(z, book)
+    vectors_of_codes, _, perplexity = checked_quantize(latents, book)
     back = autoencoder.decode(vectors_of_codes, clamp=True)
     decoded.append(back[:8])
     costs[name] = [256 * log2(len(book)), perplexity, float(psnr(back, pictures).mean())]
-costs["no codes"] = [float(bits.mean()), "", float(psnr(autoencoder.decode(z), pictures).mean())]
+costs["no codes"] = [float(bits.mean()), "", float(psnr(autoencoder.decode(latents), pictures).mean())]
 show.grid(torch.cat(decoded), 8, rows=["pictures", *books], title="The same latents, told by codes")
 
 # %%
@@ -420,7 +420,7 @@ def v_prediction(schedule, x0: Tensor, eps: Tensor, x_t: Tensor, v: Tensor, t: T
 def read_back(t: float, error: float = 0.1, seed: int = 0) -> tuple[Tensor, Tensor]:
     """x̂0 from an ε that is off, and from a v that is off by the same."""
     g, at = seeded(seed), torch.tensor(t, dtype=torch.float64)
-    z0, eps, off = z[:8], randn(z[:8].shape, g), error * randn(z[:8].shape, g)
+    z0, eps, off = latents[:8], randn(latents[:8].shape, g), error * randn(latents[:8].shape, g)
     alpha, sigma = Linear()(at)
     x_t = alpha * z0 + sigma * eps
     target = checked_v_prediction(Linear(), z0, eps, x_t, x_t, at)[0]
@@ -429,7 +429,7 @@ def read_back(t: float, error: float = 0.1, seed: int = 0) -> tuple[Tensor, Tens
 
 
 moments = (0.1, 0.5, 0.9, 0.99)
-off_by = {f"t = {t:g}": [float((x0 - z[:8]).square().mean().sqrt()) for x0 in read_back(t)] for t in moments}
+off_by = {f"t = {t:g}": [float((x0 - latents[:8]).square().mean().sqrt()) for x0 in read_back(t)] for t in moments}
 assert off_by["t = 0.9"][0] > 5 * off_by["t = 0.9"][1]
 assert torch.isfinite(read_back(1.0)[1]).all() and not torch.isfinite(read_back(1.0)[0]).all()
 rows_shown = [autoencoder.decode(x0, clamp=True) for x0 in read_back(0.9)]

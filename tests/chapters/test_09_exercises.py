@@ -62,6 +62,12 @@ def standardised(
     return standardise
 
 
+def last_axis(batches, z):
+    every = torch.cat(batches)
+    shift, scale = every.mean((0, 2, 3)), every.std((0, 2, 3), correction=0)
+    return shift, scale, (z - shift) / scale, z * scale + shift
+
+
 STANDARDISED = {
     "divided by N - 1": standardised(spread=lambda every: every.std((0, 2, 3))),
     "the first batch": standardised(of=lambda batches, z: batches[0]),
@@ -72,11 +78,8 @@ STANDARDISED = {
         spread=lambda every: (every - every.mean((0, 2, 3), keepdim=True)).abs().mean((0, 2, 3))
     ),
     "no shift on the way back": standardised(back=lambda z, m, s: z * s),
-    "the last axis": lambda batches, z: (
-        *(moments := (torch.cat(batches).mean((0, 2, 3)), torch.cat(batches).std((0, 2, 3), correction=0))),
-        (z - moments[0][: z.shape[-1]].mean()) / moments[1].mean(),
-        z,
-    ),
+    "the last axis": last_axis,
+    "back is where it was": standardised(back=lambda z, m, s: z),
 }
 
 # ---------------------------------------------------------------- codes

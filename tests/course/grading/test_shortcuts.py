@@ -55,7 +55,9 @@ ANSWERING = {
     "09-kl-bits": {"minidiff.codecs.vae.Posterior"},
     "09-standardise": set(),
     "09-two-stages": {
-        "minidiff.training.fit", "minidiff.training.drop_condition", "minidiff.samplers.ddim",
+        "minidiff.training.fit",
+        "minidiff.training.drop_condition",
+        "minidiff.samplers.ddim",
         "minidiff.samplers.sample",
     },
     "09-quantize": {"minidiff.codecs.vqvae.Quantizer", "minidiff.randomness.initialised"},

@@ -1,4 +1,4 @@
-"""For the exercise that trains both stages: an autoencoder and a denoiser of a few numbers, which refuse wrong shapes."""
+"""For the exercise that trains both stages: an autoencoder and a denoiser of few numbers, which refuse wrong shapes."""
 
 from collections.abc import Sequence
 

@@ -157,7 +157,7 @@ EXERCISE = Exercise(
     ),
     expected="of 64 codes NN ± NN are in use without restarts and NN ± NN with them; NN ± NN dB against NN ± NN "
     "(5 seeds).",
-    trap="without the straight-through step everything runs, the decoder learns, and the encoder stays as it began; and "
+    trap="without the straight-through step everything runs, the decoder learns, the encoder stays as it began; and "
     "on codes of equal length the largest inner product is the nearest code.",
     rtol=1e-4,
     atol=1e-5,

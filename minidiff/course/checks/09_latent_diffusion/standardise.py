@@ -101,8 +101,8 @@ EXERCISE = Exercise(
         Mistake(
             "over-the-batch-only",
             _batch_only,
-            "You have a shift and a scale for every *place*, of shape (C, h, w). What stands where is for the diffusion "
-            "model to learn; a channel gets one number: average over axes 0, 2 and 3.",
+            "You have a shift and a scale for every *place*, of shape (C, h, w). What stands where the diffusion "
+            "model has to learn; a channel gets one number: average over axes 0, 2 and 3.",
         ),
         Mistake(
             "variance-for-deviation",

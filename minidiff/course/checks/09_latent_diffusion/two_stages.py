@@ -78,7 +78,8 @@ def two_stages(
     z = (z - shift) / scale
 
     def noisy(_) -> dict[str, Tensor]:
-        z0, told = z[i := rows()], {"tokens": tokens[i]}
+        i = rows()
+        z0, told = z[i], {"tokens": tokens[i]}
         t = torch.rand(batch, generator=generator)
         z_t = StraightPath().add_noise(z0, torch.randn(z0.shape, generator=generator), t)
         told = drop_condition(told, {"tokens": torch.zeros_like(tokens[0])}, p, generator)
@@ -166,16 +167,17 @@ EXERCISE = Exercise(
         Mistake("stage-1-trained-on", _by_hand("thawed"), "Your second stage trains the autoencoder, too. Latents that "
             "are easy to guess are then rewarded, and the decoder learns nothing of it. Freeze it: encode without "
             "gradients, and give the optimizer the denoiser's weights alone."),
-        Mistake("not-standardised", _by_hand("raw"), "You diffuse the latents as they come. The noise has variance 1 and "
-            "they have not: what t = 0.5 means is left to chance. Subtract each channel's mean, divide by its deviation."),
-        Mistake("decoded-as-they-are", _by_hand("scaled"), "You decode standardised latents. The decoder has never seen "
-            "such: multiply by the scale and add the shift first."),
-        Mistake("captions-never-dropped", _by_hand("told"), "You never drop a caption, so that the empty one is a row of "
-            "words nobody trained. Where the coin falls below p, the whole row of tokens becomes 0."),
+        Mistake("not-standardised", _by_hand("raw"), "You diffuse the latents as they come. The noise has variance 1 "
+            "and they have not: what t = 0.5 means is left to chance. Subtract each channel's mean, divide by its "
+            "deviation."),
+        Mistake("decoded-as-they-are", _by_hand("scaled"), "You decode standardised latents. The decoder has never "
+            "seen such: multiply by the scale and add the shift first."),
+        Mistake("captions-never-dropped", _by_hand("told"), "You never drop a caption, so that the empty one is a row "
+            "of words nobody trained. Where the coin falls below p, the whole row of tokens becomes 0."),
         Mistake("untrained-encoder", _by_hand("first"), "You encode with the *first* weights, `codec` as it was given. "
             "Your decoder has learnt to read the trained encoder."),
-        Mistake("one-seed", _by_hand("one"), "You draw all noise from the first seed. Picture i belongs to seed i: then "
-            "it is the same whatever stands beside it."),
+        Mistake("one-seed", _by_hand("one"), "You draw all noise from the first seed. Picture i belongs to seed i: "
+            "then it is the same whatever stands beside it."),
     ),
     alternatives=(_by_hand(),),
     shortcuts=("minidiff.training.diffuse", "minidiff.codecs.vae.VAE", "minidiff.systems.latent.pictures_of"),
