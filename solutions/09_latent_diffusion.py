@@ -265,7 +265,7 @@ def guess(weights: list[Tensor], z_t: Tensor, t: Tensor, tokens: Tensor) -> Tens
 
 
 # %%
-def taught(p: float = 0.1, seed: int = 0, steps: tuple[int, int] = (300, 1200), width: int = 256):
+def taught(p: float = 0.1, seed: int = 0, steps: tuple[int, int] = (600, 1200), width: int = 256):
     """`draw` of both stages, trained on what is shown."""
     g = seeded(seed)
     made = lambda *shapes: [torch.randn(shape, generator=g) / shape[0] ** 0.5 for shape in shapes]
@@ -472,6 +472,7 @@ def exchanged(n: int, seed: int):
     return before, after
 
 
+# %%
 def judged(t0: float, w: float, steps: int, n: int, seed: int) -> list[float]:
     """Shares of n pictures: the old object is still there; only the new one is; and all stands where it stood."""
     before, after = exchanged(n, seed)
