@@ -100,7 +100,8 @@ spent = {
     "pixels, 8 bits each": [64 * 64 * 3 * 8, float(painted.float().mean()), ""],
     "latent": [float(bits.mean()), float(bit_map[painted].sum() / bit_map.sum()), f"± {float(bits.std()):.0f}"],
 }
-assert spent["latent"][0] < 98_304 / 5 and spent["latent"][1] > spent["pixels, 8 bits each"][1] + 0.05
+assert spent["latent"][0] < 98_304 / 10  # and nearly as many for an empty place as for a full one:
+assert 0 < spent["latent"][1] - spent["pixels, 8 bits each"][1] < 0.1
 show.table(spent, ["a picture as", "bits", "share where objects are", "spread over pictures"])
 
 # %% [markdown]
@@ -158,7 +159,9 @@ deviations = {
     for c, s in enumerate(scale)
 }
 assert all(abs(row[1] - 1) < 0.15 and abs(row[3]) < 0.15 for row in deviations.values())
-show.table(deviations, ["64 held-out pictures", "σ before", "σ after", "drowned at t =, before", "mean after"], digits=2)
+show.table(
+    deviations, ["64 held-out pictures", "σ before", "σ after", "drowned at t =, before", "mean after"], digits=2
+)
 
 # %% [markdown]
 # **Want more?** Use one number for all four channels, as Stable Diffusion does. Which channels drown first?
@@ -196,6 +199,7 @@ def two_stages(
 
     Returns draw(tokens, seeds, steps) → (B, …) float32. tokens: (B, L); seeds: B integers; steps ≥ 1.
     """
+
     ### BEGIN SOLUTION
     def trained(weights, loss_of, steps):
         now = [w.clone().requires_grad_() for w in weights]
@@ -431,7 +435,8 @@ def read_back(t: float, error: float = 0.1, seed: int = 0) -> tuple[Tensor, Tens
 moments = (0.1, 0.5, 0.9, 0.99)
 off_by = {f"t = {t:g}": [float((x0 - latents[:8]).square().mean().sqrt()) for x0 in read_back(t)] for t in moments}
 assert off_by["t = 0.9"][0] > 5 * off_by["t = 0.9"][1]
-assert torch.isfinite(read_back(1.0)[1]).all() and not torch.isfinite(read_back(1.0)[0]).all()
+assert torch.isfinite(read_back(1.0)[1]).all()
+assert not torch.isfinite(read_back(1.0)[0]).all()
 rows_shown = [autoencoder.decode(x0, clamp=True) for x0 in read_back(0.9)]
 show.grid(torch.cat(rows_shown), 8, rows=["from ε", "from v"], title="t = 0.9: the same error of 0.1 in the output")
 

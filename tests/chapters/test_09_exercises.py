@@ -17,6 +17,8 @@ def kind(id, answer, seeds=(0, 1, 2)):
 
 # ---------------------------------------------------------------- bits
 
+NAT = log(2)  # of a bit
+
 
 def counted(
     logarithm=lambda v: v,
@@ -24,7 +26,7 @@ def counted(
     constant=1.0,
     half=0.5,
     total=lambda terms: terms.flatten(1).sum(1),
-    unit=log(2),
+    unit=NAT,
 ):
     def kl_bits(mean, log_variance):
         return half * total(square(mean) + log_variance.exp() - constant - logarithm(log_variance)) / unit
