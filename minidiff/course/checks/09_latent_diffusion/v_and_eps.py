@@ -142,7 +142,7 @@ EXERCISE = Exercise(
         "`(alpha * x_t - sigma * v) / (alpha**2 + sigma**2)`, and the same denominator for ε.",
     ),
     expected="an error of 0.1 in the output becomes one of 0.90 in x̂0 at t = 0.9 with ε, of 0.11 with v; at t = 0.99 "
-    "of 9.9 and 0.10: σ/α and σ/(α² + σ²) times 0.1, ± NN (5 seeds).",
+    "of 9.9 ± 0.1 and 0.10: σ/α and σ/(α² + σ²) times 0.1 (5 seeds).",
     trap="Stable Diffusion's schedule keeps α² + σ² = 1, so that every formula on the web has no denominator; "
     "and in the middle of the schedule every sign looks as good as the other.",
     rtol=1e-4,
