@@ -115,8 +115,8 @@ EXERCISE = Exercise(
         "One number: ½(μ² + σ² − 1 − ln σ²) nats, with σ² = `log_variance.exp()`.",
         "`0.5 * (mean**2 + log_variance.exp() - 1 - log_variance)`, then `.flatten(1).sum(1) / math.log(2)`.",
     ),
-    expected="5,689 ± 17 bits for a picture of 98,304 bits (5 sets of 64); 0.29 ± 0.01 of them lie where something is painted, "
-    "on 0.25 ± 0.01 of the places: an empty place costs nearly as much.",
+    expected="5,689 ± 17 bits for a picture of 98,304 bits (5 sets of 64). Of them 0.29 ± 0.01 lie where something is "
+    "painted, on 0.25 ± 0.01 of the places: an empty place costs nearly as much.",
     trap="a mean over the numbers is the loss that autoencoders are trained with, so that it looks familiar; and in "
     "nats everything is right but for a factor, which the weight of the KL swallows.",
     rtol=1e-4,
