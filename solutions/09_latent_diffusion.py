@@ -310,7 +310,8 @@ assert right["their own caption"][0] > 0.4 > 0.1 > right["the next caption (cont
 show.table(right, ["96 pictures show", "share"], digits=2)
 
 # %% [markdown]
-# **Want more?** Not one picture that was kept back is drawn: 81 are learnt by heart. What would you change first? Then divide by 30 at the end of `squeeze` and multiply by 30 at the start of `unfold`: tiny latents. Your trainer should draw as well as before.
+# **Want more?** Not one picture that was kept back is drawn: 81 are learnt by heart. What would you change first? Then divide by 30 at the end of
+# `squeeze` and multiply by 30 at the start of `unfold`: tiny latents. Your trainer should draw as well as before.
 # Does it, and would one that does not standardise?
 
 # %% [markdown]
