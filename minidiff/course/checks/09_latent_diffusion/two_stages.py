@@ -189,7 +189,7 @@ EXERCISE = Exercise(
         "A step from t to s on the straight path: `x = s / t * x + (1 - s / t) * guess`. At the end, under "
         "`torch.no_grad()`, `decode(codec, x * scale + shift)`.",
     ),
-    expected="of 96 pictures 0.65 ± 0.04 show the caption's kind and colour, 0.00 those of the next caption, and 0.00 are "
+    expected="of 96 pictures 0.65 ± 0.04 show the caption's kind and colour, 0.00 those of the next one, and 0.00 are "
     "among the pictures that were kept back: this small network has learnt 81 pictures by heart (5 seeds).",
     trap="each of these draws pictures. An autoencoder that is trained on even lowers the loss of stage 2, as nothing "
     "is easier to guess than a latent that says nothing.",
