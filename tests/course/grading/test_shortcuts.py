@@ -52,6 +52,16 @@ ANSWERING = {
     "07-dynamic-threshold": {"minidiff.thresholding.dynamic"},
     "07-noise-augment": {"minidiff.cascade.noised"},
     "07-frontier": set(),
+    "09-kl-bits": {"minidiff.codecs.vae.Posterior"},
+    "09-standardise": set(),
+    "09-two-stages": {
+        "minidiff.training.fit",
+        "minidiff.training.drop_condition",
+        "minidiff.samplers.ddim",
+        "minidiff.samplers.sample",
+    },
+    "09-quantize": {"minidiff.codecs.vqvae.Quantizer", "minidiff.randomness.initialised"},
+    "09-v-and-eps": set(),
 }
 
 
@@ -221,6 +231,9 @@ RE_EXPORTED = [
     ("06-duplicate-groups", "from minidiff.retrieval import near_duplicates", "minidiff.retrieval.near_duplicates"),
     ("07-dynamic-threshold", "from minidiff import thresholding as t\nt.dynamic", "minidiff.thresholding.dynamic"),
     ("07-word-map", "from minidiff.nn.block import attention_maps", "minidiff.nn.block.attention_maps"),
+    ("09-kl-bits", "from minidiff.codecs import vae\nvae.Posterior", "minidiff.codecs.vae.Posterior"),
+    ("09-quantize", "from minidiff.codecs.vqvae import Quantizer as Q", "minidiff.codecs.vqvae.Quantizer"),
+    ("09-two-stages", "from minidiff.training import fit", "minidiff.training.fit"),
 ]
 
 
@@ -243,6 +256,9 @@ NAMED = {
         "encoders.clip.contrastive_loss",
     ),
     "attention": ("07-cross-attention", "from minidiff.nn.block import Attention", "nn.block.Attention"),
+    "v": ("09-v-and-eps", "from minidiff.predictions import V\nx0 = V.to_x0", "predictions.V"),
+    "codes": ("09-quantize", "from minidiff.codecs.vqvae import VQVAE as q", "codecs.vqvae.VQVAE"),
+    "noisy latents": ("09-two-stages", "from minidiff.training import diffuse", "training.diffuse"),
     "covered": ("05-neighbour-recall", "from minidiff.judges.coverage import covered as c", "judges.coverage.covered"),
 }
 
