@@ -205,7 +205,7 @@ health.examine()
 # | 06 | CLIP and retrieval | [lecture](../lectures/06_clip_retrieval.md) | [notebook](06_clip_retrieval.ipynb) | [exercises](../exercises/06_clip_retrieval.ipynb) |
 # | 07 | From text to pixels: the framework, cross-attention, Imagen, cascades | [lecture](../lectures/07_text_to_pixels.md) | [notebook](07_text_to_pixels.ipynb) | [exercises](../exercises/07_text_to_pixels.ipynb) |
 # | 08 | DALL-E 1 and 2 |  | |  |
-# | 09 | Latent diffusion and Stable Diffusion |  | |  |
+# | 09 | Latent diffusion and Stable Diffusion | [lecture](../lectures/09_latent_diffusion.md) | [notebook](09_latent_diffusion.ipynb) | [exercises](../exercises/09_latent_diffusion.ipynb) |
 # | 10 | SDXL |  | |  |
 # | 11 | DiT |  | |  |
 # | 12 | What CLIP cannot tell apart, and better text encoders |  | |  |

@@ -278,6 +278,35 @@ def test_the_systems_records_say_what_the_lecture_says(lecture, row, model):
     assert f"{round(entry['seconds'] / 60)} min" in cells
 
 
+def test_no_number_of_the_lecture_is_still_to_be_measured(lecture):
+    assert not re.search(r"\bNN\b", lecture)
+    assert re.search(r"\bNN\b", lecture.replace(" .27,", " NN,", 1)), "control"
+
+
+def test_the_benchmarks_say_what_the_lecture_says(root, lecture):
+    found = json.loads((root / "benchmarks" / "results" / "bottlenecks.json").read_text(encoding="utf-8"))
+    told = lambda pattern: [float(x) for x in re.findall(r"\d*\.?\d+", re.search(pattern, lecture)[1])]
+    kinds = ("pixels", "pixels, features", "pixels, features, adversary")
+    power = [found["spectrum"][kind]["power against pictures, by cycles per side"]["17–31"] for kind in kinds]
+    assert told(r"against that of pictures: (pixels .*)\n") == pytest.approx(power, abs=0.005)
+    rates = [found["rates"][name][what] for name in ("KL 0.01", "VQ 1024") for what in ("bits", "psnr")]
+    assert told(r"bottlenecks.py`\): (KL .*?dB, VQ .*?dB)") == pytest.approx(rates, rel=0.003)
+    seeds = found["collapse"]["seeds"]
+    used = [seed[name]["perplexity"] for name in ("without restarts", "with") for seed in seeds]
+    assert told(r"collapsed (.*)\n") == pytest.approx(used, abs=0.05)
+    channels = found["channels"]
+    sharp = [channels[c]["codec"]["psnr"] for c in ("4", "16")]
+    drawn = [channels[c]["prior"]["one, right"] for c in ("4", "16")]
+    after = channels["steps of the prior"]
+    assert told(r"Decoded (.* and .18)\. So early") == pytest.approx([*sharp, after, *drawn], abs=0.051)
+
+    found = json.loads((root / "benchmarks" / "results" / "stable_diffusion.json").read_text(encoding="utf-8"))
+    v, eps, last = found["runs"].values()
+    far = [run["x0_error"]["right caption"][found["times"].index(0.99)] for run in (v, eps)]
+    assert told(r"at \$t=.99\$: \$v\$ (.*?); lone") == pytest.approx(far, rel=0.01)
+    assert told(r"sprites shown: (.22, .*)\n") == [run["one, w=1"] for run in (v, eps, last)]
+
+
 def test_what_the_notebook_asks_to_predict_is_folded_away(lecture):
     assert lecture.count("<details>") == lecture.count("</details>") >= 10
     shown = re.sub(r"<details>.*?</details>", "", lecture, flags=re.DOTALL)
