@@ -226,9 +226,18 @@ def _scores(model: Denoiser, n: int = 1000) -> dict[str, float]:
     families = [i % len(FAMILIES) for i in range(n)]
     codec, found = AUTOENCODER.load().to(next(model.parameters()).device), {}
     for w in (0.0, 1.0):
-        told = judged(sentences_of(model, codec, families, w), families)
-        found |= {f"{name}, w={w:g}": round(value, 4) for name, value in told.items()}
+        made = sentences_of(model, codec, families, w)
+        found |= {f"{name}, w={w:g}": round(value, 4) for name, value in judged(made, families).items()}
+        found[f"words to the nearest known one, new ones, w={w:g}"] = _away([t for t in made if read(t) is not None])
+    found["words to the nearest known one, held-out real ones"] = _away(held_out(n))
     return found
+
+
+def _away(sentences: list[str], n: int = 150) -> float:
+    """The mean distance of the first n that are not in the training set to the nearest that is."""
+    known = dict.fromkeys(training_set()[0])
+    new = [text for text in sentences if text not in known][:n]
+    return round(sum(nearest(new, [*known])) / max(1, len(new)), 3)
 
 
 LATENT = Shipped(

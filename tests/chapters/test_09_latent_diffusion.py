@@ -18,7 +18,7 @@ from minidiff.judges.scorecard import matches
 from minidiff.predictions import EPS, V
 from minidiff.randomness import initialised, randn, seeded
 from minidiff.schedules import Cosine
-from minidiff.systems import clip_sprites, latent, stable_diffusion
+from minidiff.systems import clip_sprites, latent, latent_strings, stable_diffusion
 from minidiff.training import step_generator
 
 
@@ -305,6 +305,21 @@ def test_the_benchmarks_say_what_the_lecture_says(root, lecture):
     far = [run["x0_error"]["right caption"][found["times"].index(0.99)] for run in (v, eps)]
     assert told(r"at \$t=.99\$: \$v\$ (.*?); lone") == pytest.approx(far, rel=0.01)
     assert told(r"sprites shown: (.22, .*)\n") == [run["one, w=1"] for run in (v, eps, last)]
+
+
+def test_the_strings_record_says_what_the_lecture_says(lecture):
+    scores = latent_strings.LATENT.record()["scores"]
+    (line,) = (line for line in lecture.splitlines() if line.startswith("Held-out sentences come back whole"))
+    names = ("valid", "of the family", "new among the valid", "different among the valid")
+    said = [scores[f"{name}, w={w}"] for name in names for w in (0, 1)]
+    assert [float(x) for x in re.findall(r"\.\d{3}", line)[2:]] == pytest.approx(said, abs=0.0006)
+    assert min(said[:2]) >= 0.95
+    assert min(said[4:6]) >= 0.5
+    (line,) = (line for line in lecture.splitlines() if line.startswith("New ones are"))
+    name = "words to the nearest known one,"
+    far = [scores[f"{name} {kind}"] for kind in ("new ones, w=0", "new ones, w=1", "held-out real ones")]
+    assert [float(x) for x in re.findall(r"\d\.\d\d", line)] == pytest.approx(far, abs=0.006)
+    assert min(far[:2]) > far[2] > 1, "a model that copied with a slip would be nearer than real sentences"
 
 
 def test_what_the_notebook_asks_to_predict_is_folded_away(lecture):
