@@ -215,7 +215,7 @@ def test_licences_lie_beside_the_pictures_and_all_is_small():
     assert sum(file.stat().st_size for file in emoji.FOLDER.iterdir()) < 1.5e6
 
 
-@pytest.mark.slow
+@pytest.mark.stress
 def test_the_script_rebuilds_the_atlas(root, tmp_path, tmp_path_factory):
     """Bit for bit from the packages, where they can be fetched; so this test may be skipped, also where CI is set."""
     spec = importlib.util.spec_from_file_location("build_emoji", root / "tools" / "build_emoji.py")
