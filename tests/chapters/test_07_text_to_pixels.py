@@ -366,6 +366,22 @@ def test_the_readers_record_says_what_the_lecture_says(root, lecture):
     assert all(abs(a - b) <= 0.0051 for a, b in zip(told, said)), list(zip(told, said))
 
 
+def test_a_cascade_beats_one_stage_at_equal_operations_as_the_lecture_says(root, lecture):
+    found = json.loads((root / "benchmarks" / "results" / "cascade.json").read_text(encoding="utf-8"))
+    (line,) = (line for line in lecture.splitlines() if line.startswith("Cascade against one stage"))
+    families = ("relation", "pair", "snow", "riding", "one")
+    kinds = ("cascade", "one stage")
+    said = [found[kind][f"{family}, w=0"] for family in families for kind in kinds]
+    assert [float(x) for x in re.findall(r"\d?\.\d\d", line)] == pytest.approx(said, abs=0.0051)
+    assert found["n"] == 30
+    calls, steps = found["operations of a call"], {"16": imagen.BASE, "32": imagen.UP_32, "64": imagen.UP_64}
+    spent = sum(calls[side] * model.record()["steps"] for side, model in steps.items())
+    assert calls["one stage"] * found["steps of the one stage"] == pytest.approx(spent, rel=1e-3)  # equal, as told
+    for family in families[:3]:
+        right, other = (found["one stage"][f"{family}, w=0{kind}"] for kind in ("", ", another caption"))
+        assert found["cascade"][f"{family}, w=0"] > right > other, family
+
+
 def test_what_the_notebook_asks_to_predict_is_folded_away(lecture):
     assert lecture.count("<details>") == lecture.count("</details>") >= 12
     shown = re.sub(r"<details>.*?</details>", "", lecture, flags=re.DOTALL)
