@@ -36,8 +36,8 @@ from minidiff.systems.unclip_pictures import DIM, NOTHING, SCALE, SIDE, UnCLIP, 
 from minidiff.training import Batch, Draw, chunked, diffuse
 
 __all__ = [
-    "DECODER", "PRIOR", "UnCLIP", "better", "build_decoder", "build_prior", "draw_decoder", "draw_prior", "shipped",
-    "slerp", "stages",
+    "DECODER", "PRIOR", "UnCLIP", "better", "build_decoder", "build_prior", "by_family", "draw_decoder", "draw_prior",
+    "exchanged", "moved", "shipped", "slerp", "stages",
 ]  # fmt: skip
 
 
@@ -111,8 +111,8 @@ def stages() -> list[Enlarge]:
 
 def shipped(ups: bool = True, **settings) -> UnCLIP:
     """The shipped models. ups False: pictures are 16×16, sooner. settings: other fields of `UnCLIP`."""
-    clip, decoder, prior = (model.load() for model in (clip_sprites.MODEL, DECODER, PRIOR))
-    return UnCLIP(clip, decoder, prior, stages() if ups else (), **settings)
+    larger = stages() if ups else ()
+    return UnCLIP(clip_sprites.MODEL.load(), DECODER.load(), PRIOR.load(), larger, **settings)
 
 
 # ---------------------------------------------------------------- what they can do

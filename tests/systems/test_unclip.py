@@ -147,7 +147,7 @@ def test_embeddings_of_sentences(system: unclip.UnCLIP) -> None:
     fit = lambda z: (z * system.hear(TEXTS)).sum(1)
     assert (fit(z) >= fit(replace(quick, keep=1).imagine(TEXTS, range(4))) - 1e-6).all()
     assert (fit(z) > fit(z.roll(1, 0))).all()
-    with pytest.raises(ValueError, match="^prior: got None"):
+    with pytest.raises(ValueError, match=r"^prior: got None"):
         replace(system, prior=None).imagine(TEXTS, range(4))
 
 
@@ -181,7 +181,7 @@ def test_inverted_noise_leads_back_to_the_picture(system: unclip.UnCLIP, shown: 
 
 
 def test_a_text_diff_needs_two_sentences(system: unclip.UnCLIP, shown: tuple) -> None:
-    with pytest.raises(ValueError, match="^to_text: got 'a cat'"):
+    with pytest.raises(ValueError, match=r"^to_text: got 'a cat'"):
         system.text_diff(shown[2][0], "a cat", "a cat", [0.5])
 
 
