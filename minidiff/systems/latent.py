@@ -24,11 +24,12 @@ from torch import Generator, Tensor
 
 from minidiff import times
 from minidiff.backbones.dit import DiT
+from minidiff.backbones.unet import UNet
 from minidiff.codecs.losses import psnr
 from minidiff.codecs.vae import VAE
 from minidiff.conditioning import Conditioned, Words
 from minidiff.data.captions import captions, vocabulary
-from minidiff.data.prompts import LECTURE, Prompt, place
+from minidiff.data.prompts import LECTURE, Prompt, World, place
 from minidiff.data.scenes import render
 from minidiff.data.sprites import FAMILIES, SpriteWorld
 from minidiff.denoiser import Denoiser
@@ -46,6 +47,8 @@ from minidiff.training import Batch, Draw, chunked, diffuse
 SIDE, LATENT_SHAPE, LENGTH = 64, (4, 16, 16), 18
 WORLD = SpriteWorld(families=(*FAMILIES, "surrounding"))
 """Ten sprites, ten families, `surrounding` twice as often as the others."""
+HARD = SpriteWorld(families=(*FAMILIES, "surrounding", "surrounding", "pair", "several"))
+"""What is hardest comes more often still."""
 CLOCK = (1.1, 1.1)
 """Mean and standard deviation of the log-odds of training times."""
 SHIFT = 3.0
@@ -122,12 +125,22 @@ def build(dim: int = 96, depth: int = 6) -> Denoiser:
     return Denoiser(Conditioned(words, net), Linear(), X0, partial(velocity_weight, floor=FLOOR))
 
 
-def draw_latents(batch: int, autoencoder: VAE) -> Draw:
+def build_unet(dim: int = 64) -> Denoiser:
+    """1.3 M parameters: the U-Net of `stable_diffusion`, but its words are learned together with it."""
+    words = Words(len(tokenizer()), LENGTH, dim)
+    net = UNet(
+        LATENT_SHAPE[0], (48, 64), depth=1, patch=2, attention=False, embedding=96, context_dim=dim,
+        attention_levels=(0, 1),
+    )  # fmt: skip
+    return Denoiser(Conditioned(words, net), Linear(), X0, partial(velocity_weight, floor=FLOOR))
+
+
+def draw_latents(batch: int, autoencoder: VAE, world: World = WORLD) -> Draw:
     """{"x0": (batch, 4, 16, 16), "tokens": (batch, 18)}, each picture `REUSE` times within a chunk of 64 batches."""
 
     def rows(n: int) -> Draw:
         def draw(generator: Generator) -> Batch:
-            prompts = WORLD.prompts(-(-n // REUSE), generator, "train")
+            prompts = world.prompts(-(-n // REUSE), generator, "train")
             latents = autoencoder.latents(render(place(prompts, generator), SIDE))
             tokens = tokenizer().encode(spoken(prompts, generator))
             order = torch.cat([torch.randperm(len(prompts), generator=generator) for _ in range(REUSE)])[:n]
@@ -184,14 +197,19 @@ def scores_of(generate: Generate, n: int = 100) -> dict[str, float]:
     return found
 
 
-def draw(autoencoder: VAE | None = None) -> Draw:
+def draw(autoencoder: VAE | None = None, world: World = WORLD) -> Draw:
     """Of stage 2: latents by the autoencoder (None: the shipped one), captions, times and noise."""
     clock = times.logit_normal(*CLOCK, stratified=True)
-    return diffuse(draw_latents(32, autoencoder or AUTOENCODER.load()), clock, drop=0.1, null=null())
+    return diffuse(draw_latents(32, autoencoder or AUTOENCODER.load(), world), clock, drop=0.1, null=null())
 
 
 LATENT = Shipped(
     name="sprites-latent", purpose="a sentence becomes a 64-px picture of sprites, through 16×16×4 latents",
     build=build, draw=draw, steps=11_000, scores=scores,
     options={"optimizer": Muon, "groups": muon_groups, "ema_decay": 0.999, "lr": 4e-3},
+)  # fmt: skip
+UNET = Shipped(
+    name="sprites-unet", purpose="the same by a U-Net of latents that learns its words", build=build_unet,
+    draw=partial(draw, world=HARD), steps=10_000, scores=scores,
+    options={"optimizer": Muon, "groups": muon_groups, "ema_decay": 0.999},
 )  # fmt: skip
