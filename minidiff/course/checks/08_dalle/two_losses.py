@@ -111,8 +111,8 @@ EXERCISE = Exercise(
             "many codes then outweigh the few words far more than 7 to 1. Take both means first, then weight them."),
         Mistake("not-divided", _not_divided, "You did not divide by 1 + weight. The gradient is then 8 times as large, "
             "and the same learning rate 8 times as bold."),
-        Mistake("pooled", _pooled, "You averaged over all captions together. Each has a loss of its own, of shape (B,), "
-            "in which each of its words counts the same."),
+        Mistake("pooled", _pooled, "You averaged over all captions together. Each has a loss of its own, so that the "
+            "result has the shape (B,)."),
     ),
     alternatives=(_one_by_one,),
     shortcuts=("minidiff.backbones.autoregressive.TextToCodes",),
@@ -121,7 +121,8 @@ EXERCISE = Exercise(
         "`F.cross_entropy(logits.transpose(1, 2), wanted, reduction='none')` has one number for each token, (B, n).",
         "`real = tokens[:, 1:] != 0`, then `(costs * real).sum(1) / real.sum(1).clamp(min=1)`.",
     ),
-    expected="NN",
+    expected="3.68 nats for the even guess, 1.56 ± 0.00 for shares, 0.91 ± 0.00 for the code before; a word costs "
+    "1.73 ± 0.02, a code 1.53 and 0.80 (5 draws of captions).",
     trap="in a batch of captions of one length there is no padding, and with as many words as codes the two ways to "
     "average agree. The picture's share of the loss hides the rest.",
 )  # fmt: skip

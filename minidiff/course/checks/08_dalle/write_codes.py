@@ -175,7 +175,9 @@ EXERCISE = Exercise(
         "The loop: `choose(logits(codes)[1][:, -1], noise[:, i])` under `torch.no_grad()`. At the end once more with "
         "`codes[:, :-1]` and gradients: the last code has nothing to ask for.",
     ),
-    expected="NN",
+    expected="2.13 ± 0.06 nats for a picture that was shown, 5.2 ± 0.8 for one that was kept back, 9.4 ± 1.1 with "
+    "another caption. 0.89 ± 0.07 of the pictures are right, 0.01 ± 0.01 by another caption; 0.05 ± 0.02 were kept "
+    "back (5 trainings).",
     trap="a transformer that sees the future trains better than any other, one that is asked too late better still: "
     "the loss says nothing of it. Only drawing shows it.",
 )  # fmt: skip
