@@ -140,8 +140,9 @@ EXERCISE = Exercise(
         "`.movedim(-1, 1)`, and the dtype of `soft`.",
         "`soft + (hard - soft).detach()`: the two `soft` cancel in value, not in gradient.",
     ),
-    expected="the mean gradient is off by 0.91 ± 0.00 of the exact one at τ = 4, 0.52 ± 0.00 at 1 and 0.05 ± 0.01 at 0.12; "
-    "one draw scatters by 0.06, 0.66 and 3.5 ± 0.0 times it, straight through by 0.26, 1.4 and 5.6 ± 0.0 (5 seeds).",
+    expected="the mean gradient is off by 0.91 ± 0.00 of the exact one at τ = 4, 0.52 ± 0.00 at 1, 0.05 ± 0.01 at "
+    "0.12; one draw scatters by 0.06, 0.66 and 3.5 ± 0.0 times it, straight through by 0.26, 1.4 and 5.6 ± 0.0 "
+    "(5 seeds).",
     trap="with the wrong noise everything trains, as any noise explores a little, and a softened one-hot trains even "
     "better, until the decoder is given real codes.",
 )  # fmt: skip
