@@ -240,11 +240,7 @@ RE_EXPORTED = [
     ("06-duplicate-groups", "from minidiff.retrieval import near_duplicates", "minidiff.retrieval.near_duplicates"),
     ("07-dynamic-threshold", "from minidiff import thresholding as t\nt.dynamic", "minidiff.thresholding.dynamic"),
     ("07-word-map", "from minidiff.nn.block import attention_maps", "minidiff.nn.block.attention_maps"),
-    (
-        "08-next-code",
-        "from minidiff.backbones import autoregressive as a\na.choose",
-        "minidiff.backbones.autoregressive.choose",
-    ),
+    ("08-next-code", "from minidiff.backbones import autoregressive as a\na.choose", None),
     ("08-text-diff", "from minidiff.systems.unclip import slerp", "minidiff.systems.unclip_pictures.slerp"),
     ("09-kl-bits", "from minidiff.codecs import vae\nvae.Posterior", "minidiff.codecs.vae.Posterior"),
     ("09-quantize", "from minidiff.codecs.vqvae import Quantizer as Q", "minidiff.codecs.vqvae.Quantizer"),

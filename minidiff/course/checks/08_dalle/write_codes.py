@@ -62,7 +62,7 @@ def write_codes(
     """The library's transformer with these weights: `Reader` for the loop, one pass for the logits."""
     word, code, place, row, column, begin, next_word, next_code, *layers = weights
     sizes = (len(word), len(place), len(code), len(row), word.shape[1], len(layers) // 6, heads)
-    model = initialised(partial(TextToCodes, *sizes), 0).to(word.dtype)
+    model = initialised(partial(TextToCodes, *sizes), 0).to(word.dtype).requires_grad_(False)
     named = {"word.weight": word, "code.weight": code, "place": place, "row": row, "column": column}
     named |= {"begin": begin[None], "next_word.weight": next_word.mT, "next_code.weight": next_code.mT}
     for i, matrix in enumerate(layers):
