@@ -282,7 +282,7 @@ show.grid(
 
 # %%
 assert one["τ = 1"][0] < 0.5 < one["pictures kept back (control)"][0]
-show.table(one, ["share that shows one whole object", ""], digits=2)
+show.table(one, ["drawn", "show one whole object"], digits=2)
 
 # %% [markdown]
 # **Want more?** Why is the picture of τ = 0 what it is? What would a memory of *two* codes need to know?

@@ -48,7 +48,7 @@ def _largest(logits: Tensor, top_k: int) -> Tensor:
 
 
 def _ties_cut(logits: Tensor, noise: Tensor, temperature: float, top_k: int) -> Tensor:
-    order = logits.sort(-1, descending=True, stable=True).indices[:, :top_k]
+    order = torch.sort(logits, dim=-1, descending=True, stable=True).indices[:, :top_k]
     kept = torch.full_like(logits, float("-inf")).scatter(1, order, logits.gather(1, order))
     return (kept + temperature * noise).argmax(-1)
 
