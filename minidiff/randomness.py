@@ -51,6 +51,15 @@ def rand(shape: Sequence[int], generator: Randomness, device: object = "cpu") ->
     return _drawn(torch.rand, shape, generator, torch.float32, device)
 
 
+def gumbel(shape: Sequence[int], generator: Randomness, device: object = "cpu") -> Tensor:
+    """Standard Gumbel noise −ln(−ln u), u uniform, of `shape` = (B, …), float32; generators as in `randn`.
+
+    argmax (logits + noise) is a draw from softmax(logits): the Gumbel-max trick (arXiv 1611.01144, eq. 1).
+    """
+    u = rand(shape, generator, device)  # in [0, 1), and 0 comes once in 2²⁴ times
+    return -torch.log(-torch.log(u.clamp(min=2**-25)))
+
+
 def _drawn(
     draw: Callable[..., Tensor], shape: Sequence[int], generator: Randomness, dtype: torch.dtype, device: object
 ) -> Tensor:

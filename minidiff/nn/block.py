@@ -119,6 +119,24 @@ class Attention(nn.Module):
         return self.back(self.attend(rotate(q), rotate(k), v, mask))
 
 
+class Past:
+    """Keys and values that a block has made so far, (B, heads, M, d) each; `joint` puts those of new tokens behind.
+
+    Under a causal mask nothing that comes later changes them, so that a sequence can be read token by token and each
+    token is computed once. One per block and sequence; the mask is then (…, L new tokens, M + L).
+    """
+
+    def __init__(self):
+        self.kept: tuple[Tensor, Tensor] | None = None
+
+    def followed_by(self, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+        """All keys and values up to here, which are kept."""
+        if self.kept is not None:
+            k, v = (torch.cat([old, new], 2) for old, new in zip(self.kept, (k, v)))
+        self.kept = k, v
+        return k, v
+
+
 class Norm(nn.LayerNorm):
     """LayerNorm before one branch of a block, and the gate after it: (x, cond) → (normed x, gate).
 
@@ -188,9 +206,9 @@ class Block(nn.Module):
 
     def forward(
         self, x: Tensor, cond: Tensor | None = None, context: Tensor | None = None, mask: Tensor | None = None,
-        context_mask: Tensor | None = None, rotate: Rotate = unturned,
+        context_mask: Tensor | None = None, rotate: Rotate = unturned, past: Past | None = None,
     ) -> Tensor:  # fmt: skip
-        (x,) = joint([self], [x], cond, mask, rotate, [context], [context_mask])
+        (x,) = joint([self], [x], cond, mask, rotate, [context], [context_mask], past)
         return x
 
     def halves(self, cond: Tensor | None) -> tuple[Tensor | None, Tensor | None]:
@@ -222,11 +240,12 @@ class Block(nn.Module):
 def joint(
     blocks: Sequence[Block], streams: Sequence[Tensor], cond: Tensor | None = None, mask: Tensor | None = None,
     rotate: Rotate = unturned, contexts: Sequence[Tensor | None] | None = None,
-    context_masks: Sequence[Tensor | None] | None = None,
+    context_masks: Sequence[Tensor | None] | None = None, past: Past | None = None,
 ) -> list[Tensor]:  # fmt: skip
     """One softmax over the tokens of all streams (B, Lᵢ, dim), each with its own weights: one is DiT, two are MM-DiT.
 
     All blocks have the same number of heads and the same width of each; mask and rotate are for the streams in a row.
+    past: tokens of the same sequence that came before these, to which these are added.
     """
     contexts, context_masks = ([None] * len(blocks) if given is None else given for given in (contexts, context_masks))
     for block, context in zip(blocks, contexts):
@@ -234,6 +253,8 @@ def joint(
     normed = [block.norm1(x, block.halves(cond)[0]) for block, x in zip(blocks, streams)]
     q, k, v = (torch.cat(part, 2) for part in zip(*(block.attention.heads(h) for block, (h, _) in zip(blocks, normed))))
     q, k = rotate(q), rotate(k)
+    if past is not None:
+        k, v = past.followed_by(k, v)
     for block, context, seen in zip(blocks, contexts, context_masks):
         if block.merged and context is not None:
             mask = masks.beside(mask, seen, k.shape[2], context.shape[1])

@@ -17,6 +17,7 @@ PAGES = (
     "latent_strings",
     "text_lm",
     "imagen",
+    "dalle1",
     "clip_scenes",
     "clip_sprites",
     "clip_german",
