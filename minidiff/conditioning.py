@@ -141,6 +141,28 @@ class Frozen(nn.Module):
         return given
 
 
+class FromEmbedding(nn.Module):
+    """One embedding of a whole picture: embedding (B, dim) → vector (B, vector_dim), context (B, tokens, context_dim).
+
+    Two linear maps: one is added to the time embedding, the other is looked at as `tokens` more words (unCLIP, arXiv
+    2204.06125, section 2.1). "No condition" is the zero vector, as there. `ValueError` for an embedding of another
+    shape.
+    """
+
+    def __init__(self, dim: int, vector_dim: int, context_dim: int, tokens: int = 4):
+        super().__init__()
+        self.dim, self.tokens = integer("dim", dim), integer("tokens", tokens)
+        self.to_vector, self.to_context = nn.Linear(dim, vector_dim), nn.Linear(dim, tokens * context_dim)
+
+    def forward(self, batch: int, *, embedding: Tensor) -> Given:
+        fits = isinstance(embedding, Tensor) and embedding.shape == (batch, self.dim)
+        fits = fits and embedding.dtype.is_floating_point
+        require(fits, "embedding", describe(embedding), f"floating-point of shape ({batch}, {self.dim})")
+        embedding = embedding.to(self.to_vector.weight)
+        context = self.to_context(embedding).unflatten(1, (self.tokens, -1))
+        return {"vector": self.to_vector(embedding), "context": context}
+
+
 class Picture(nn.Module):
     """A picture (B, C, H, W) that stands beside x_t: concat. For cascades, inpainting, edits."""
 

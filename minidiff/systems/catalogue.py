@@ -18,6 +18,7 @@ PAGES = (
     "text_lm",
     "imagen",
     "dalle1",
+    "unclip",
     "clip_scenes",
     "clip_sprites",
     "clip_german",
