@@ -1,6 +1,6 @@
 """DALL-E 1 on the sprite world (arXiv 2102.12092): a picture is 64 more words, behind those of its caption.
 
-Stage 1, DVAE: 64×64×3 pixels become 8×8 codes, each one of 128, and are drawn from them again. Then it is frozen.
+Stage 1, DVAE: 64×64×3 pixels become 8×8 codes, each one of 64, and are drawn from them again. Then it is frozen.
 Stage 2, PRIOR: one causal transformer over [caption; codes] learns which comes next. To draw, the caption is given and
 64 codes are drawn, one after another. `best_of` draws several pictures and keeps the one that CLIP likes best.
 
@@ -32,7 +32,7 @@ from minidiff.systems.shipped import Shipped
 from minidiff.training import Batch, Draw, chunked
 from minidiff.validate import describe, integer, require, require_floating
 
-SIZE, PLACES = 128, (8, 8)
+SIZE, PLACES = 64, (8, 8)
 """Codes there are, and those of a picture."""
 DROP = 0.1
 """Captions that training replaces by the empty one, so that guidance has something to lead away from. The paper's model
@@ -45,8 +45,8 @@ BEST_OF = 32
 
 
 def build_dvae() -> DiscreteVAE:
-    """0.6 M parameters: 64 of 128 codes a picture, 448 bits."""
-    return DiscreteVAE(SIZE, anneal=1500)
+    """0.6 M parameters: 64 of 64 codes a picture, 384 bits."""
+    return DiscreteVAE(SIZE, anneal=900)
 
 
 def draw_pictures(batch: int) -> Draw:
@@ -86,7 +86,7 @@ def dvae_scores(dvae: DiscreteVAE, n: int = 1000) -> dict[str, float]:
 
 DVAE = Shipped(
     name="dalle1-dvae", purpose="64-px pictures of sprites to 8×8 codes and back (chapter 08)", build=build_dvae,
-    draw=partial(draw_pictures, 16), steps=2000, scores=dvae_scores, options={"lr": 5e-3, "ema_decay": 0.995},
+    draw=partial(draw_pictures, 16), steps=1200, scores=dvae_scores, options={"lr": 5e-3, "ema_decay": 0.995},
 )  # fmt: skip
 
 
