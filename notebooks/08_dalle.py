@@ -81,13 +81,15 @@ def gumbel_max(logits: Tensor, n: int, generator) -> Tensor:
     return (logits + noise).argmax(1)
 
 
+# %%
 logits_1, n_1 = torch.tensor([2.0, 1.0, 0.0, 0.0, -2.0]), 200_000
 often = lambda drawn: (torch.bincount(drawn, minlength=5) / n_1).tolist()
 normal_1 = (math.pi / 6**0.5) * randn((n_1, 5), seeded(1))  # Gumbel noise has the variance π²/6
 wins = {"softmax": logits_1.softmax(0).tolist(), "with Gumbel noise": often(gumbel_max(logits_1, n_1, seeded(0)))}
 wins["with normal noise (control)"] = often((logits_1 + normal_1).argmax(1))
 away = lambda name: max(abs(a - b) for a, b in zip(wins[name], wins["softmax"]))
-assert torch.equal(gumbel_max(logits_1, 50, seeded(3)), (logits_1 + gumbel((50, 5), seeded(3))).argmax(1))
+by_library = (logits_1 + gumbel((50, 5), seeded(3))).argmax(1)
+assert torch.equal(gumbel_max(logits_1, 50, seeded(3)), by_library)
 assert away("with Gumbel noise") < 0.005 < 0.01 < away("with normal noise (control)")
 draw.bars(
     wins, [f"logit {v:g}" for v in logits_1], "how often it wins", "Logits plus Gumbel noise: a draw from softmax"
@@ -317,6 +319,7 @@ def draw_by_hand(model, tokens: Tensor, noise: Tensor, T: float = 1.0, top_k: in
     return codes.unflatten(1, (8, 8))
 
 
+# %%
 seeds_4 = [0, 1]
 noise_4 = gumbel((2, 64, dvae.size), seeded(seeds_4), device)
 tokens_4 = tokens_3.expand(2, -1)
@@ -368,6 +371,7 @@ pictures_4 = {
 twice_4 = {
     name: dalle1.pictures_of(writer, dvae, *way)(texts_4[:1] * 2, 0.0, [7, 8]).cpu() for name, way in ways_4.items()
 }
+# %%
 unlike = lambda pair: float((pair[0] - pair[1]).square().mean().sqrt())
 rows_T = {
     name: [shown(asked_4, x), shown(asked_4[1:] + asked_4[:1], x), unlike(twice_4[name])]
@@ -447,6 +451,7 @@ z_6 = clip.encode_image(real).cpu()
 again_6 = clip.encode_image(render(place(prompts_2, 2), 64).to(device)).cpu()  # the same prompts, placed anew
 h_6 = clip.encode_text(clip_sprites.tokens(captions(prompts_2)).to(device)).cpu()
 apart = ~torch.eye(300, dtype=torch.bool)
+# %%
 cosines_6 = {
     "picture, its caption": (z_6 * h_6).sum(1),
     "picture, another's caption": (z_6 @ h_6.T)[apart],
@@ -514,6 +519,7 @@ for k in range(2):
     prior(randn((1, 64), seeded(k)), torch.tensor(0.5), **cond_7)
 hook_7.remove()
 moved_7 = (heard_7[0] - heard_7[1]).abs().amax(-1)[0]
+# %%
 parts_7 = {
     "words": moved_7[:-4],
     "caption's vector": moved_7[-4],
@@ -602,6 +608,7 @@ def spread(prompt: Prompt, pictures: Tensor) -> float:
     return sum(float(torch.tensor(w, dtype=torch.float64).std(0).mean()) for w in where.values()) / len(where)
 
 
+# %%
 worlds_8 = [render(place([p] * 8, 9), 64) for p in asked_8]
 rows_8 = {"variations": [shown(repeat_8(asked_8), others_8.flatten(0, 1)), sum(map(spread, asked_8, others_8)) / 4]}
 rows_8["another picture's (control)"] = [shown(repeat_8(asked_8[1:] + asked_8[:1]), others_8.flatten(0, 1)), "–"]
@@ -635,6 +642,7 @@ def great_circle(a: Tensor, b: Tensor, fractions: Tensor) -> Tensor:
     return (torch.sin((1 - f) * angle) * a + torch.sin(f * angle) * b) / torch.sin(angle)
 
 
+# %%
 ends_9 = small.look(source_8[:2])
 fractions_9 = torch.linspace(0, 1, 6)
 way_9 = great_circle(*ends_9, fractions_9)

@@ -10,15 +10,15 @@ from minidiff.show.style import BLACK, CYCLE, panels
 
 
 def bars(shares: Mapping[str, Sequence[float]], names: Sequence[str], ylabel: str, title: str) -> None:
-    """Groups of bars, one group for each of `names`, in it one bar for each key."""
+    """Groups of bars on a logarithmic axis, one group for each of `names`, in it one bar for each key."""
     _, (ax,) = panels(1, 1, size=(1.1 * len(names) + 2.2, 2.9))
     width = 0.8 / len(shares)
     for i, (name, values) in enumerate(shares.items()):
         x = [k + (i - (len(shares) - 1) / 2) * width for k in range(len(names))]
         ax.bar(x, values, 0.9 * width, color=CYCLE[i % len(CYCLE)], label=name)
     ax.set_xticks(range(len(names)), names)
-    ax.set(ylabel=ylabel, title=title)
-    ax.legend()
+    ax.set(ylabel=ylabel, title=title, yscale="log")
+    ax.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
 
 
 def softness(drawn: Mapping[str, Tensor], title: str) -> None:
@@ -114,10 +114,12 @@ def cosines(found: Mapping[str, Tensor], title: str) -> None:
 
 
 def walk(rows: Mapping[str, Tensor], fractions: Sequence[float], title: str) -> None:
-    """Rows of pictures (F, 3, S, S), each along the same fractions, which stand below."""
-    figure, (ax,) = panels(1, 1, size=(1.1 * len(fractions) + 0.11 * max(map(len, rows)), 1.1 * len(rows) + 0.8))
-    grid(torch.cat(list(rows.values())), columns=len(fractions), rows=list(rows), ax=ax)
-    side = next(iter(rows.values())).shape[-1] + 2
+    """Rows of equally many pictures (F, 3, S, S); below them the fractions, if given."""
+    n, side = (next(iter(rows.values())).shape[i] for i in (0, -1))
+    beside = 0.1 * max(len(line) for name in rows for line in name.split("\n"))
+    figure, (ax,) = panels(1, 1, size=(1.1 * n + beside, 1.1 * len(rows) + 0.8))
+    grid(torch.cat(list(rows.values())), columns=n, rows=list(rows), ax=ax)
+    side += 2
     ax.set_xticks([side * (i + 0.5) for i in range(len(fractions))], [f"{f:.2g}" for f in fractions])
     figure.suptitle(title)
 
