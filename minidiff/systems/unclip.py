@@ -9,6 +9,11 @@ What z says can be said of pictures without words: draw others like a given one 
 (`interpolate`), and move one by the difference of two sentences (`text_diff`).
 """
 
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from math import dist
+from random import Random
+
 import torch
 from torch import Generator, Tensor
 
@@ -17,14 +22,15 @@ from minidiff.backbones.prior import Prior
 from minidiff.cascade import lowered
 from minidiff.conditioning import Conditioned, FromEmbedding, Frozen
 from minidiff.data.captions import captions
-from minidiff.data.prompts import place
-from minidiff.data.scenes import render
+from minidiff.data.prompts import Prompt, place
+from minidiff.data.scenes import Scenes, render
 from minidiff.denoiser import Denoiser
 from minidiff.encoders.clip import CLIP
+from minidiff.judges.scorecard import matches
 from minidiff.predictions import X0, velocity_weight
 from minidiff.schedules import Linear
 from minidiff.systems import clip_sprites, imagen
-from minidiff.systems.imagen import CLOCK, OPTIONS, REUSE, WIDTH, WORLD
+from minidiff.systems.imagen import CLOCK, OPTIONS, REUSE, WIDTH, WORLD, seen
 from minidiff.systems.shipped import Shipped
 from minidiff.systems.unclip_pictures import DIM, NOTHING, SCALE, SIDE, UnCLIP, better, silent, slerp
 from minidiff.training import Batch, Draw, chunked, diffuse
@@ -96,23 +102,134 @@ def draw_decoder(batch: int, clip: CLIP | None = None) -> Draw:
 
 
 def shipped(ups: bool = True, **settings) -> UnCLIP:
-    """The shipped models. ups False: pictures are 16×16, four times as fast. settings: other fields of `UnCLIP`."""
-    stages = (
-        imagen.enlarger(imagen.UP_32_BLIND.load(), 32, blind=True),
-        imagen.enlarger(imagen.UP_64.load(), 64),
-    )
-    return UnCLIP(clip_sprites.MODEL.load(), PRIOR.load(), DECODER.load(), stages if ups else (), **settings)
+    """The shipped models. ups False: pictures are 16×16, sooner. settings: other fields of `UnCLIP`.
+
+    32 and 64 pixels are drawn by Imagen's stages, the first of which has never read a sentence and the second is given
+    an empty one: after sixteen clean pixels nothing more has to be told.
+    """
+    stages = imagen.enlarger(imagen.UP_32_BLIND.load(), 32, blind=True), imagen.enlarger(imagen.UP_64.load(), 64)
+    return UnCLIP(clip_sprites.MODEL.load(), DECODER.load(), PRIOR.load(), stages if ups else (), **settings)
 
 
 # ---------------------------------------------------------------- what they can do
 
 
-def prior_scores(model: Denoiser) -> dict[str, float]:
-    return {}
+Embed = Callable[[Sequence[str], Tensor, Sequence[int]], Tensor]
+"""(texts, pictures of them, seeds) → embeddings (B, 64)."""
 
 
-def decoder_scores(model: Denoiser) -> dict[str, float]:
-    return {}
+def by_family(system: UnCLIP, embed: Embed, n: int) -> dict[str, tuple[float, float]]:
+    """Of n held-out captions of each family, how many are shown by pictures of their embeddings, and how many next."""
+    found = {}
+    for family in WORLD.families:
+        prompts = replace(WORLD, families=(family,)).prompts(n, 0, "test")
+        z = embed(captions(prompts), render(place(prompts, 0), 64), range(n))
+        parsed = seen(system.draw(z, 0.0, range(n)))
+        right, other = (matches(asked, parsed) for asked in (prompts, prompts[1:] + prompts[:1]))
+        found[family] = share(right), share(other)
+    return found
+
+
+def share(right: Tensor) -> float:
+    return round(float(right.double().mean()), 4)
+
+
+def moved(a: Scenes, b: Scenes) -> float:
+    """Mean distance, in cells of 16×16, of a sprite of picture i of `a` from the same kind in picture i of `b`."""
+    far = []
+    for i in range(len(a)):
+        places = {kind: place for kind, _, _, *place in a.objects(i)}
+        far += [dist(places[kind], place) for kind, _, _, *place in b.objects(i) if kind in places]
+    return round(sum(far) / max(1, len(far)), 3)
+
+
+def prior_scores(model: Denoiser, n: int = 60, pairs: int = 500) -> dict[str, float]:
+    """Cosines with the embedding of a held-out picture; pictures that show their caption, by the shipped decoder."""
+    system = UnCLIP(clip_sprites.MODEL.load(), DECODER.load(), model)
+    prompts, texts, x = imagen.pairs(pairs, 64)
+    z, told = system.look(x), system.imagine(texts, range(pairs))
+    again = system.look(render(place(prompts, 2), 64))
+    guesses = {"": told, ", the caption's own embedding": system.hear(texts), ", another caption's": told.roll(1, 0)}
+    guesses[", another picture of the caption"] = again
+    found = {f"cosine{name}": round(float((guess * z).sum(1).mean()), 4) for name, guess in guesses.items()}
+    one = replace(system, keep=1)
+    ways: dict[str, Embed] = {
+        "": lambda texts, x, seeds: system.imagine(texts, seeds),
+        ", one instead of the better of two": lambda texts, x, seeds: one.imagine(texts, seeds),
+    }
+    return found | _family_scores(system, ways, n)
+
+
+def _family_scores(system: UnCLIP, ways: dict[str, Embed], n: int) -> dict[str, float]:
+    found = {}
+    for name, embed in ways.items():
+        for family, (right, other) in by_family(system, embed, n).items():
+            found |= {f"{family}{name}": right, f"{family}{name}, another caption": other}
+    return found
+
+
+def decoder_scores(model: Denoiser, n: int = 60) -> dict[str, float]:
+    """Of held-out pictures and captions, by family: read right from the picture's embedding, from the caption's own.
+
+    Variations: read as their picture; how far sprites moved, beside two drawings of a caption. Ways from one picture to
+    another; text diffs that exchange the first sprite.
+    """
+    system = UnCLIP(clip_sprites.MODEL.load(), model)
+    ways: dict[str, Embed] = {
+        "": lambda texts, x, seeds: system.look(x),
+        ", the caption's own embedding": lambda texts, x, seeds: system.hear(texts),
+    }
+    found = _family_scores(system, ways, n)
+    return found | _variation_scores(system, n) | _way_scores(system, n // 2) | _diff_scores(system, n // 2)
+
+
+def _variation_scores(system: UnCLIP, n: int) -> dict[str, float]:
+    prompts, _, x = imagen.pairs(n, 64)
+    a, again = seen(x), seen(render(place(prompts, 2), 64))
+    one, two = (seen(torch.cat([system.variations(x[i], 1, seed=seed + i) for i in range(n)])) for seed in (0, n))
+    return {
+        "variations read as their picture": share(matches(prompts, one)),
+        "variations, moved": moved(a.scenes, one.scenes),
+        "two variations, moved": moved(one.scenes, two.scenes),
+        "two drawings of a caption, moved": moved(a.scenes, again.scenes),
+    }
+
+
+def _way_scores(system: UnCLIP, n: int) -> dict[str, float]:
+    prompts, _, x = imagen.pairs(2 * n, 64)
+    a, b, found = prompts[:n], prompts[n:], {}
+    ways = torch.stack([system.interpolate(x[i], x[n + i], (0.0, 0.5, 1.0), seed=i) for i in range(n)], 1)
+    for fraction, pictures in zip((0, 0.5, 1), ways):
+        found[f"on the way, at {fraction:g}, read as the first"] = share(matches(a, seen(pictures)))
+        found[f"on the way, at {fraction:g}, read as the second"] = share(matches(b, seen(pictures)))
+    return found
+
+
+def exchanged(prompts: Sequence[Prompt], seed: int = 0) -> list[Prompt]:
+    """Each prompt with another sprite in place of its first."""
+    rng, found = Random(seed), []
+    for prompt in prompts:
+        kinds = {group.kind for group in prompt.groups}
+        first = replace(prompt.groups[0], kind=rng.choice([kind for kind in WORLD.kinds if kind not in kinds]))
+        found.append(replace(prompt, groups=(first, *prompt.groups[1:])))
+    return found
+
+
+FRACTIONS = (0.0, 0.25, 0.5, 0.75)
+
+
+def _diff_scores(system: UnCLIP, n: int) -> dict[str, float]:
+    prompts, texts, x = imagen.pairs(n, 64)
+    wanted, found = exchanged(prompts), {}
+    for start, how in ((None, "the picture's noise"), (0, "other noise")):
+        rows = zip(x, texts, captions(wanted))
+        drawn = torch.stack([system.text_diff(p, a, b, FRACTIONS, seed=start) for p, a, b in rows], 1)
+        for fraction, pictures in zip(FRACTIONS, drawn):
+            read, name = seen(pictures), f"text diff {fraction:g}, {how}"
+            found[f"{name}, read as before"] = share(matches(prompts, read))
+            found[f"{name}, read as wanted"] = share(matches(wanted, read))
+            found[f"{name}, others moved"] = moved(seen(x).scenes, read.scenes)
+    return found
 
 
 DECODER = Shipped(
@@ -121,5 +238,5 @@ DECODER = Shipped(
 )  # fmt: skip
 PRIOR = Shipped(
     name="unclip-prior", purpose="a caption becomes the embedding of a picture of sprites", build=build_prior,
-    draw=lambda: draw_prior(64), steps=2000, scores=prior_scores, options=OPTIONS,
+    draw=lambda: draw_prior(64), steps=1500, scores=prior_scores, options=OPTIONS,
 )  # fmt: skip

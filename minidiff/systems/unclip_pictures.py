@@ -71,8 +71,8 @@ class UnCLIP:
     """
 
     clip: CLIP
-    prior: Denoiser
     decoder: Denoiser
+    prior: Denoiser | None = None
     ups: Sequence[Enlarge] = ()
     keep: int = 2
     prior_w: float = 0.0
@@ -90,6 +90,8 @@ class UnCLIP:
 
     def imagine(self, texts: Sequence[str], seeds: Sequence[int]) -> Tensor:
         """The prior: sentences → embeddings (B, 64) of pictures that they might be said of, the best of `keep`."""
+        require(self.prior is not None, "prior", "None", "a prior: embeddings of sentences are drawn by it")
+        assert self.prior is not None
         draw = generator(self.prior, imagen.read_clip, silent(), (DIM,), steps=self.steps)
         z = torch.stack([draw(texts, self.prior_w, own_seeds(seeds, 100 + k)) for k in range(self.keep)])
         return better(F.normalize(z, dim=-1), self.hear(texts))
