@@ -99,7 +99,7 @@ def read(texts: Sequence[str]) -> Tensor:
 
 
 def build(dim: int = 96, depth: int = 6) -> TextToCodes:
-    """0.8 M parameters: width 96, 6 blocks; the transformer of `latent` without a time."""
+    """0.7 M parameters: width 96, 6 blocks; the transformer of `latent` without a time."""
     return TextToCodes(len(tokenizer()), LENGTH, SIZE, PLACES[0], dim, depth)
 
 
@@ -225,5 +225,5 @@ def scores(prior: TextToCodes, n: int = 100, few: int = 40) -> dict[str, float]:
 
 PRIOR = Shipped(
     name="dalle1", purpose="a sentence becomes 8×8 codes of a picture, one after another (chapter 08)", build=build,
-    draw=draw, steps=2600, scores=scores, options={"optimizer": Muon, "groups": muon_groups, "ema_decay": 0.998},
+    draw=draw, steps=2000, scores=scores, options={"optimizer": Muon, "groups": muon_groups, "ema_decay": 0.998},
 )  # fmt: skip
