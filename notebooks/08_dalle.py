@@ -205,18 +205,22 @@ losses_2 = {"with Gumbel noise": [ours_2.mean()], "without (the likeliest, softl
 show.table(losses_2, ["the loss of 8 held-out pictures", "nats and pixels"], digits=3)
 
 # %% [markdown]
-# **The vocabulary.** Draw each code alone, and count how often each occurs in 300 held-out pictures. **Predict**: which code is used most, and which share of the others is used at all?
+# **The vocabulary.** Average, for each code, the 8×8 pixels wherever it stands, and count how often each occurs in 300 held-out pictures. **Predict**: which code is used most, and which share of the others is used at all?
 
 # %%
 codes_2 = dvae.encode(real)  # (300, 8, 8) integers
-alone_2 = torch.arange(dvae.size, device=device)[:, None, None].expand(-1, 3, 3)
-tiles = dvae.decode(alone_2, clamp=True)[..., 8:16, 8:16].cpu()
 uses = torch.bincount(codes_2.flatten(), minlength=dvae.size).cpu()
+squares = real.cpu().unflatten(2, (8, 8)).unflatten(4, (8, 8)).permute(0, 2, 4, 1, 3, 5).flatten(0, 2)
+sums = torch.zeros(dvae.size, 3, 8, 8).index_add_(0, codes_2.flatten().cpu(), squares)
 share_2 = uses / uses.sum()
 perplexity_2 = float(torch.special.entr(share_2).sum().exp())
 assert abs(perplexity_2 / float(dvae.perplexity(codes_2)) - 1) < 1e-3
 assert float((uses > 0).float().mean()) >= 0.6
-draw.codebook(tiles, uses, f"{int((uses > 0).sum())} of {dvae.size} codes in use, perplexity {perplexity_2:.0f}")
+draw.codebook(
+    sums / uses[:, None, None, None],
+    uses,
+    f"{int((uses > 0).sum())} of {dvae.size} codes in use, perplexity {perplexity_2:.0f}",
+)
 
 # %% [markdown]
 # **A picture, its 64 numbers, and back.** **Predict.** The judge reads how many of 100 decoded pictures as what they were? And with the same 64 numbers in another order?

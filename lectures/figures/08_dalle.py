@@ -56,9 +56,10 @@ def codes() -> None:
     dvae = dalle1.DVAE.load()
     x = render(place(imagen.WORLD.prompts(300, 1, "test"), 1), 64)
     numbers = dvae.encode(x)
-    alone = torch.arange(dvae.size)[:, None, None].expand(-1, 3, 3)
     uses = torch.bincount(numbers.flatten(), minlength=dvae.size)
-    draw.codebook(dvae.decode(alone, clamp=True)[..., 8:16, 8:16], uses, "", columns=8)
+    squares = x.unflatten(2, (8, 8)).unflatten(4, (8, 8)).permute(0, 2, 4, 1, 3, 5).flatten(0, 2)
+    sums = torch.zeros(dvae.size, 3, 8, 8).index_add_(0, numbers.flatten(), squares)
+    draw.codebook(sums / uses[:, None, None, None], uses, "")
     save("codes")
 
 

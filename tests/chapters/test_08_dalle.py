@@ -11,8 +11,12 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from minidiff.backbones.autoregressive import TextToCodes
 from minidiff.codecs.dvae import gumbel_softmax, kl_uniform
+from minidiff.data.captions import captions
+from minidiff.data.prompts import place
+from minidiff.data.scenes import render
 from minidiff.encoders.clip import contrastive_loss
 from minidiff.randomness import gumbel, initialised, randn, seeded
+from minidiff.systems import clip_sprites, dalle1, imagen, unclip
 from minidiff.systems.unclip import slerp
 
 
@@ -293,6 +297,23 @@ def test_the_great_circle_at_even_speed():
     assert float((a + b).norm()) / 2 == pytest.approx(math.cos(float(theta) / 2), abs=1e-12)
     straight = F.normalize(torch.lerp(a, b, f[:, None]), dim=1)
     assert not torch.allclose(straight @ a, torch.cos(f * theta), atol=1e-2), "control: a straight line"
+
+
+def test_the_gap_is_as_the_lecture_says(lecture):
+    """As in the notebook: 90 held-out captions, two pictures of each."""
+    many = imagen.WORLD.prompts(900, 1, "test")
+    prompts = list(dict(zip(captions(many), many)).values())[:90]
+    clip = clip_sprites.MODEL.load()
+    with torch.no_grad():
+        z, again = (clip.encode_image(render(place(prompts, seed), 64)) for seed in (1, 2))
+        h = clip.encode_text(clip_sprites.tokens(captions(prompts)))
+    apart, half = ~torch.eye(90, dtype=torch.bool), 45
+    rule, middle = z[:half].mean(0) - h[:half].mean(0), 0.5 * (z[:half].mean(0) + h[:half].mean(0))
+    right = torch.cat([(z[half:] - middle) @ rule > 0, (h[half:] - middle) @ rule < 0])
+    found = [(z * h).sum(1), (z @ h.T)[apart], (z @ z.T)[apart], (h @ h.T)[apart], (z * again).sum(1), right.float()]
+    (line,) = re.findall(r"Held-out pairs. Mean cosine, .*", lecture)
+    assert [float(x) for x in re.findall(r"\.\d\d", line)] == pytest.approx([float(x.mean()) for x in found], abs=0.006)
+    assert float(found[4].mean()) > float(found[0].mean()) + 0.03, "control: a caption is not one more picture"
 
 
 # ---------------------------------------------------------------- the text

@@ -41,11 +41,12 @@ def slopes(temperatures: Tensor, found: Mapping[str, Tensor], expected: Mapping[
     ax.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
 
 
-def codebook(tiles: Tensor, uses: Tensor, title: str, columns: int = 16) -> None:
-    """What each code looks like, (K, 3, s, s), most used first; beside it how often each occurs, in this order."""
+def codebook(tiles: Tensor, uses: Tensor, title: str, columns: int = 8) -> None:
+    """What each code that occurs looks like, (K, 3, s, s), most used first; beside it how often each occurs."""
     order = uses.argsort(descending=True)
+    there = order[uses[order] > 0]
     figure, (left, right) = panels(1, 2, size=(4.6, 3.0), width_ratios=[1.3, 1])
-    grid(tiles[order], columns=columns, ax=left, title="each code drawn alone, most used first")
+    grid(tiles[there], columns=columns, ax=left, title="the mean of what each stands for")
     right.plot(range(1, len(uses) + 1), uses[order].double().clamp(min=0.3), "-", color=CYCLE[0])
     right.set(yscale="log", xlabel="rank of the code", ylabel="uses", title="how often")
     figure.suptitle(title)
@@ -105,11 +106,11 @@ def ranked(pictures: Tensor, scores: Tensor, texts: Sequence[str], title: str) -
 def cosines(found: Mapping[str, Tensor], title: str) -> None:
     """Histograms of cosines, one outline for each name."""
     _, (ax,) = panels(1, 1, size=(5.8, 3.1))
+    bins = torch.linspace(-1, 1, 61).tolist()
     for i, (name, values) in enumerate(found.items()):
-        ax.hist(
-            values.flatten().numpy(), bins=50, density=True, histtype="step", color=CYCLE[i % len(CYCLE)], label=name
-        )
-    ax.set(xlabel="cosine", ylabel="density", title=title)
+        x = values.flatten().numpy()
+        ax.hist(x, bins=bins, density=True, histtype="step", linewidth=1.6, color=CYCLE[i % len(CYCLE)], label=name)
+    ax.set(yscale="log", xlabel="cosine", ylabel="density", title=title)
     ax.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
 
 
