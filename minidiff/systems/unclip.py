@@ -19,7 +19,7 @@ from torch import Generator, Tensor
 
 from minidiff import times
 from minidiff.backbones.prior import Prior
-from minidiff.cascade import lowered
+from minidiff.cascade import Enlarge, lowered
 from minidiff.conditioning import Conditioned, FromEmbedding, Frozen
 from minidiff.data.captions import captions
 from minidiff.data.prompts import Prompt, place
@@ -36,8 +36,8 @@ from minidiff.systems.unclip_pictures import DIM, NOTHING, SCALE, SIDE, UnCLIP, 
 from minidiff.training import Batch, Draw, chunked, diffuse
 
 __all__ = [
-    "DECODER", "PRIOR", "UnCLIP", "better", "build_decoder", "build_prior", "draw_decoder", "draw_prior", "shipped",
-    "slerp",
+    "DECODER", "PRIOR", "UnCLIP", "better", "build_decoder", "build_prior", "by_family", "draw_decoder", "draw_prior",
+    "exchanged", "moved", "shipped", "slerp", "stages",
 ]  # fmt: skip
 
 
@@ -101,14 +101,18 @@ def draw_decoder(batch: int, clip: CLIP | None = None) -> Draw:
 # ---------------------------------------------------------------- both, with CLIP
 
 
-def shipped(ups: bool = True, **settings) -> UnCLIP:
-    """The shipped models. ups False: pictures are 16×16, sooner. settings: other fields of `UnCLIP`.
+def stages() -> list[Enlarge]:
+    """From 16 to 32 and to 64 pixels, by Imagen's: one that has never read a sentence, and one with an empty sentence.
 
-    32 and 64 pixels are drawn by Imagen's stages, the first of which has never read a sentence and the second is given
-    an empty one: after sixteen clean pixels nothing more has to be told.
+    After sixteen clean pixels nothing more has to be told.
     """
-    stages = imagen.enlarger(imagen.UP_32_BLIND.load(), 32, blind=True), imagen.enlarger(imagen.UP_64.load(), 64)
-    return UnCLIP(clip_sprites.MODEL.load(), DECODER.load(), PRIOR.load(), stages if ups else (), **settings)
+    return [imagen.enlarger(imagen.UP_32_BLIND.load(), 32, blind=True), imagen.enlarger(imagen.UP_64.load(), 64)]
+
+
+def shipped(ups: bool = True, **settings) -> UnCLIP:
+    """The shipped models. ups False: pictures are 16×16, sooner. settings: other fields of `UnCLIP`."""
+    larger = stages() if ups else ()
+    return UnCLIP(clip_sprites.MODEL.load(), DECODER.load(), PRIOR.load(), larger, **settings)
 
 
 # ---------------------------------------------------------------- what they can do
@@ -180,7 +184,11 @@ def decoder_scores(model: Denoiser, n: int = 60) -> dict[str, float]:
         ", the caption's own embedding": lambda texts, x, seeds: system.hear(texts),
     }
     found = _family_scores(system, ways, n)
-    return found | _variation_scores(system, n) | _way_scores(system, n // 2) | _diff_scores(system, n // 2)
+    prompts, _, x = imagen.pairs(n // 3, 64, seed=2)
+    for side, larger in ((16, ()), (64, stages())):
+        drawn = replace(system, ups=larger).draw(system.look(x), 0.0, range(len(x)))
+        found[f"read right at {side} pixels"] = share(matches(prompts, seen(drawn)))
+    return found | _variation_scores(system, n // 2) | _way_scores(system, n // 3) | _diff_scores(system, n // 3)
 
 
 def _variation_scores(system: UnCLIP, n: int) -> dict[str, float]:
@@ -238,5 +246,5 @@ DECODER = Shipped(
 )  # fmt: skip
 PRIOR = Shipped(
     name="unclip-prior", purpose="a caption becomes the embedding of a picture of sprites", build=build_prior,
-    draw=lambda: draw_prior(64), steps=1500, scores=prior_scores, options=OPTIONS,
+    draw=lambda: draw_prior(64), steps=1200, scores=prior_scores, options=OPTIONS,
 )  # fmt: skip

@@ -147,26 +147,19 @@ class UnCLIP:
         return self.draw(way, w, [0] * len(way), noise)
 
     @torch.no_grad()
-    def inverted(self, pictures: Tensor, w: float = 0.0, rounds: int = 3) -> Tensor:
+    def inverted(self, pictures: Tensor, w: float = 0.0) -> Tensor:
         """The noise (B, 3, 16, 16) from which DDIM leads to pictures (B, 3, 64, 64) (arXiv 2105.05233, appendix F).
 
-        A step t → s is x_s = c·x_t + (α_s − c·α_t)·x̂0(x_t) with c = σ_s/σ_t. From the known x_s its x_t is found by
-        `rounds` of putting the last guess into x̂0. The last step, to σ = 0, forgets x_t: there x̂0 is the picture.
+        A step t → s is x_s = c·x_t + (α_s − c·α_t)·x̂0(x_t, t) with c = σ_s/σ_t. Solved for x_t, with x̂0(x_s, t) in
+        place of what is not known yet. The last step, to σ = 0, forgets x_t: it is taken to be free of noise.
         """
         x0, denoise = lowered(pictures, 64 // SIDE), self._denoise(self.look(pictures), w)
-        grid, schedule = times.linear(self.steps).flip(0), self.decoder.schedule
-        x = x0
-        for s, t in pairwise(grid):
+        schedule, x = self.decoder.schedule, x0
+        for s, t in pairwise(times.linear(self.steps).flip(0)):
             (alpha_s, sigma_s), (alpha_t, sigma_t) = schedule(s), schedule(t)
-            guess = x
-            if sigma_s == 0:
-                x = alpha_t * x0
-                continue
             c = sigma_s / sigma_t
-            for _ in range(rounds):
-                guess = (x - (alpha_s - c * alpha_t) * denoise(guess, t)) / c
-            x = guess.to(x0)
-        return x
+            x = alpha_t * x0 if c == 0 else (x - (alpha_s - c * alpha_t) * denoise(x, t)) / c
+        return x.to(x0)
 
     def _look_at(self, name: str, picture: Tensor) -> Tensor:
         require_shape(name, picture, (3, 64, 64))
