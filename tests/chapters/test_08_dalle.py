@@ -104,7 +104,7 @@ def test_the_share_of_the_largest_of_flat_logits(lecture):
     flat = torch.zeros(4000, 64)
     found = [float(gumbel_softmax(flat, tau, seeded(0)).amax(1).mean()) for tau in (1.0, 1 / 4, 1 / 16)]
     assert told == pytest.approx(found, abs=0.01)
-    assert found[0] < 0.2 < 0.9 < found[2] < 1
+    assert found[0] < 0.5 < 0.9 < found[2] < 1
 
 
 def test_the_best_encoder_is_a_softmax_of_distortions():
