@@ -29,6 +29,7 @@ from minidiff.console import any_sign
 from minidiff.data.captions import captions
 from minidiff.data.prompts import place
 from minidiff.data.scenes import render
+from minidiff.encoders.tokenizer import trimmed
 from minidiff.judges.scenes import parse, same
 from minidiff.judges.scorecard import Generate, shares
 from minidiff.randomness import initialised
@@ -36,7 +37,7 @@ from minidiff.systems import dalle1, latent
 from minidiff.training import Draw, diffuse, draw_rows, drop_condition, fit
 
 RESULTS = Path(__file__).parent / "results" / "autoregressive.json"
-SECONDS, PICTURES, BATCH, N = 240, 12_288, 32, 40
+SECONDS, PICTURES, BATCH, N = 240, 20_480, 32, 40
 
 
 @torch.no_grad()
@@ -55,10 +56,9 @@ def data(n: int) -> dict[str, Tensor]:
 
 def draws(rows: dict[str, Tensor]) -> dict[str, Draw]:
     """Batches for each of the two, a tenth of the captions dropped."""
-    width = dalle1.trimmed(rows["tokens"]).shape[1]
-    short = rows | {"tokens": rows["tokens"][:, :width]}
-    pick = lambda *names: draw_rows({name: short[name] for name in names}, BATCH)
-    coded, null = pick("tokens", "codes"), {"tokens": short["tokens"].new_tensor([1, 2] + [0] * (width - 2))}
+    short = trimmed(rows["tokens"])
+    coded = draw_rows({"tokens": short, "codes": rows["codes"]}, BATCH)
+    null = {"tokens": dalle1.tokenizer().encode([""])[0, : short.shape[1]]}
 
     def autoregressive(generator):
         batch = coded(generator)
@@ -111,11 +111,14 @@ def main(seconds: float = SECONDS, pictures: int = PICTURES, n: int = N) -> dict
     rows = draws(data(pictures))
     options = {"autoregressive": dalle1.PRIOR.options, "diffusion": latent.LATENT.options | {"ema_decay": 0.998}}
     builds = {"autoregressive": dalle1.build, "diffusion": latent.build}
+    drawers = {
+        "autoregressive": lambda model: dalle1.pictures_of(model, dalle1.DVAE.load()),
+        "diffusion": lambda model: latent.pictures_of(model, latent.AUTOENCODER.load(), batch=20),
+    }
     made, found = {}, {**machine(), "cpu_seconds": seconds, "pictures": pictures, "readable after the codec": codecs()}
     for name in builds:
         model, facts = trained(builds[name], rows[name], seconds, dict(options[name]))
-        wrap = partial(dalle1.pictures_of, dvae=dalle1.DVAE.load()) if name == "autoregressive" else None
-        made[name] = wrap(model) if wrap else latent.pictures_of(model, latent.AUTOENCODER.load(), batch=20)  # type: ignore[arg-type]
+        made[name] = drawers[name](model)
         found[name] = facts | {"shares": judged(made[name], n)}
         print(name, found[name], flush=True)
     texts = captions(dalle1.WORLD.prompts(20, 8, "test"))

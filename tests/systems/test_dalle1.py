@@ -34,17 +34,17 @@ def prior():
 
 @torch.no_grad()
 def test_64_codes_are_a_picture(dvae):
-    prompts = dalle1.WORLD.prompts(150, 3, "test")
+    prompts = dalle1.WORLD.prompts(60, 3, "test")
     x = render(place(prompts, 3), 64)
     codes, drawn = dvae.encode(x), parse(x).scenes
-    assert codes.shape == (150, 8, 8)
+    assert codes.shape == (60, 8, 8)
     read = parse(dvae.decode(codes, clamp=True))
     assert float((same(drawn, read.scenes) & read.readable).float().mean()) >= 0.95
     # Controls: a codec that was not trained; all codes exchanged for others in the same way.
-    untrained = parse(dalle1.DVAE.untrained().eval().reconstruct(x).clamp(-1, 1))
-    assert not bool((same(drawn, untrained.scenes) & untrained.readable).any())
-    renamed = parse(dvae.decode((codes + 1) % dalle1.SIZE, clamp=True))
-    assert not bool((same(drawn, renamed.scenes) & renamed.readable).any())
+    untrained = dalle1.DVAE.untrained().eval().reconstruct(x[:10])
+    renamed = dvae.decode((codes[:10] + 1) % dalle1.SIZE)
+    for wrong in (parse(pictures.clamp(-1, 1)) for pictures in (untrained, renamed)):
+        assert not bool((same(drawn[:10], wrong.scenes) & wrong.readable).any())
 
 
 def test_the_codebook_is_used():
