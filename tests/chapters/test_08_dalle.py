@@ -1,5 +1,6 @@
 """The claims of chapter 08, each with a control that must fail."""
 
+import json
 import math
 import re
 
@@ -322,6 +323,74 @@ def test_the_gap_is_as_the_lecture_says(lecture):
 @pytest.fixture(scope="module")
 def lecture(root) -> str:
     return (root / "lectures" / "08_dalle.md").read_text(encoding="utf-8")
+
+
+FAMILIES = imagen.WORLD.families
+WHOLE = r"(?<![\w.$])(?:\d?\.\d\d|1\.00)(?!\d)"
+
+
+def row(lecture: str, name: str) -> list[float]:
+    (line,) = (line for line in lecture.splitlines() if line.startswith(f"| {name}"))
+    return [float(x) for x in re.findall(WHOLE, line)]
+
+
+def numbers(lecture: str, beginning: str) -> list[float]:
+    (line,) = (line for line in lecture.splitlines() if line.startswith(beginning))
+    return [float(x) for x in re.findall(WHOLE, line)]
+
+
+def test_the_discrete_vaes_record_says_what_the_lecture_says(lecture):
+    scores = dalle1.DVAE.record()["scores"]
+    (line,) = (line for line in lecture.splitlines() if line.startswith("1000 held-out pictures"))
+    told = [float(x) for x in re.findall(r"(?<![\d,])\d*\.\d+", line)]
+    assert told == pytest.approx([*scores.values()], abs=0.05)
+    assert scores["read as drawn"] > 0.9 > 0.1 > scores["read as drawn, another's codes"]
+    assert scores["codes in use"] >= 0.6
+    assert 64 * math.log2(dalle1.SIZE) == 384
+    assert 64 * 64 * 3 * 8 == 98_304
+
+
+def test_dalle_1s_record_says_what_the_lecture_says(lecture):
+    scores = dalle1.PRIOR.record()["scores"]
+    for name, split in (("training contents", "train"), ("held out |", "test")):
+        said = [scores[f"{f}, {split}{other}"] for f in FAMILIES for other in ("", ", another caption")]
+        assert row(lecture, name) == pytest.approx(said, abs=0.0051)
+    names = [f"nats per code, {split}{other}" for other in ("", ", another caption") for split in ("train", "test")]
+    said = [scores[name] for name in (*names, *(f"{f}, w=1" for f in FAMILIES))]
+    assert numbers(lecture, "Nats a code:") == pytest.approx(said, abs=0.0051)
+    said = [scores[f"{f}, {way}"] for f in FAMILIES for way in ("one sample", f"best of {dalle1.BEST_OF}")]
+    assert numbers(lecture, "Held-out captions shown wholly, 40") == pytest.approx(said, abs=0.0051)
+    assert sum(said[1::2]) >= sum(said[::2]) + 0.5, "ten points and more"
+
+
+def test_unclips_records_say_what_the_lecture_says(lecture):
+    prior, decoder = unclip.PRIOR.record()["scores"], unclip.DECODER.record()["scores"]
+    said = [prior[f"{f}{other}"] for f in FAMILIES for other in ("", ", another caption")]
+    assert row(lecture, "the prior's embedding") == pytest.approx(said, abs=0.0051)
+    captions_own = [decoder[f"{f}, the caption's own embedding"] for f in FAMILIES]
+    assert row(lecture, "the caption's embedding") == pytest.approx(captions_own, abs=0.0051)
+    assert row(lecture, "a real picture's") == pytest.approx([decoder[f] for f in FAMILIES], abs=0.0051)
+    assert sum(said[::2]) > sum(captions_own) > sum(said[1::2])
+    told = numbers(lecture, "Held-out pictures, one variation each")
+    diffs = [
+        decoder[f"text diff {x:g}, {how}, read as wanted"]
+        for how in ("the picture's noise", "other noise")
+        for x in (0.25, 0.5, 0.75)
+    ]
+    ways = [decoder[f"on the way, at 0.5, read as the {end}"] for end in ("first", "second")]
+    said = [decoder["variations read as their picture"], *ways, 0.25, 0.5, 0.75, *diffs]
+    assert told == pytest.approx(said, abs=0.0051)
+
+
+def test_the_benchmark_says_what_the_lecture_says(root, lecture):
+    found = json.loads((root / "benchmarks" / "results" / "autoregressive.json").read_text(encoding="utf-8"))
+    one, other = found["autoregressive"], found["diffusion"]
+    (line,) = (line for line in lecture.splitlines() if line.startswith("Same width and depth"))
+    share = [run["shares"]["all"]["share"] for run in (one, other)]
+    assert [float(x) for x in re.findall(WHOLE, line)] == pytest.approx(share, abs=0.0051)
+    told = [int(x) for x in re.findall(r"(?<![.\w])\d+(?= CPU| and \d+ (?:steps|ms)| steps| ms)", line)]
+    times = [round(run["cpu_ms_per_picture"]) for run in (one, other)]
+    assert told == [round(found["cpu_seconds"]), one["steps"], other["steps"], *times]
 
 
 def test_no_number_of_the_lecture_is_still_to_be_measured(root, lecture):
