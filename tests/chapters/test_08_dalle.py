@@ -370,7 +370,14 @@ def test_unclips_records_say_what_the_lecture_says(lecture):
     captions_own = [decoder[f"{f}, the caption's own embedding"] for f in FAMILIES]
     assert row(lecture, "the caption's embedding") == pytest.approx(captions_own, abs=0.0051)
     assert row(lecture, "a real picture's") == pytest.approx([decoder[f] for f in FAMILIES], abs=0.0051)
-    assert sum(said[::2]) > sum(captions_own) > sum(said[1::2])
+    assert sum(said[::2]) > sum(said[1::2]) + 1.0, "control: another caption"
+    means = [sum(said[::2]) / 5, sum(captions_own) / 5]
+    (line,) = (line for line in lecture.splitlines() if line.startswith("The prior was to beat"))
+    assert [float(x) for x in re.findall(WHOLE, line)] == pytest.approx(means, abs=0.0051)
+    assert means[0] < means[1] + 0.1, "the bar is missed, as the lecture says"
+    words = [imagen.BASE_CLIP.record()["scores"][f"{f}, w=1"] for f in ("relation", "riding", "snow")]
+    both = [x for f, w in zip(("relation", "riding", "snow"), words) for x in (decoder[f], w)]
+    assert numbers(lecture, "One vector, from a real picture")[-6:] == pytest.approx(both, abs=0.0051)
     told = numbers(lecture, "Held-out pictures, one variation each")
     diffs = [
         decoder[f"text diff {x:g}, {how}, read as wanted"]
