@@ -18,7 +18,6 @@
 import json
 import math
 from dataclasses import replace
-from pathlib import Path
 
 import torch
 import torch.nn.functional as F
@@ -225,13 +224,13 @@ draw.codebook(
 )
 
 # %% [markdown]
-# **A picture, its 64 numbers, and back.** **Predict.** The judge reads how many of 100 decoded pictures as what they were? And with the same 64 numbers in another order?
+# **A picture, its 64 numbers, and back.** **Predict.** The judge reads how many of 40 decoded pictures as what they were? And with the same 64 numbers in another order?
 
 # %%
-back_2 = dvae.decode(codes_2[:100], clamp=True)
+back_2 = dvae.decode(codes_2[:40], clamp=True)
 order_2 = torch.randperm(64, generator=seeded(0)).to(device)
-shuffled_2 = dvae.decode(codes_2[:100].flatten(1)[:, order_2].unflatten(1, (8, 8)), clamp=True)
-truth_2 = parse(real[:100].cpu()).scenes
+shuffled_2 = dvae.decode(codes_2[:40].flatten(1)[:, order_2].unflatten(1, (8, 8)), clamp=True)
+truth_2 = parse(real[:40].cpu()).scenes
 
 
 def read_right(pictures: Tensor) -> float:
@@ -239,8 +238,8 @@ def read_right(pictures: Tensor) -> float:
     return float((same(truth_2, found.scenes) & found.readable).double().mean())
 
 
-rows_back = {"64 integers and back": [float(psnr(back_2, real[:100]).mean()), read_right(back_2)]}
-rows_back["in another order (control)"] = [float(psnr(shuffled_2, real[:100]).mean()), read_right(shuffled_2)]
+rows_back = {"64 integers and back": [float(psnr(back_2, real[:40]).mean()), read_right(back_2)]}
+rows_back["in another order (control)"] = [float(psnr(shuffled_2, real[:40]).mean()), read_right(shuffled_2)]
 assert rows_back["64 integers and back"][1] > 0.6 > 0.1 > rows_back["in another order (control)"][1]
 show.table(rows_back, ["held-out pictures", "PSNR", "read as drawn"])
 
@@ -712,6 +711,8 @@ show.table(rows_inv, ["decoded from", "PSNR with the picture", "shows its senten
 # Both were given the same CPU seconds to learn. **Predict** which shows more held-out sentences, and which takes longer for a picture.
 
 # %%
+from pathlib import Path
+
 versus = json.loads(Path("../benchmarks/results/autoregressive.json").read_text(encoding="utf-8"))
 rows_10 = {}
 for kind in ("autoregressive", "diffusion"):

@@ -37,7 +37,7 @@ def save(name: str) -> None:
         picture.save(HERE / f"08_{name}.png", optimize=True)
 
 
-def systems(n: int = 8) -> None:
+def systems(n: int = 6) -> None:
     """Held-out sentences, seeds 0 … n − 1: one sample, the best of 32, unCLIP."""
     asked = imagen.WORLD.prompts(n, 29, "test")
     texts, generate = captions(asked), dalle1.shipped()
