@@ -435,7 +435,7 @@ curves_5 = {
 }
 assert curves_5["CLIP chooses"][-1] >= curves_5["CLIP chooses"][0] + 0.1
 assert curves_5["the judge could"][-1] >= curves_5["CLIP chooses"][-1]
-assert abs(curves_5["a die chooses (control)"][-1] - curves_5["CLIP chooses"][0]) < 0.3
+assert abs(mean_5(torch.tensor(curves_5["a die chooses (control)"])) - curves_5["CLIP chooses"][0]) < 0.15
 draw.best_of(
     counts_5, curves_5, f"From {curves_5['CLIP chooses'][0]:.2f} to {curves_5['CLIP chooses'][-1]:.2f}, if CLIP chooses"
 )
