@@ -204,7 +204,7 @@ health.examine()
 # | **II** | **Text to image** | | | |
 # | 06 | CLIP and retrieval | [lecture](../lectures/06_clip_retrieval.md) | [notebook](06_clip_retrieval.ipynb) | [exercises](../exercises/06_clip_retrieval.ipynb) |
 # | 07 | From text to pixels: the framework, cross-attention, Imagen, cascades | [lecture](../lectures/07_text_to_pixels.md) | [notebook](07_text_to_pixels.ipynb) | [exercises](../exercises/07_text_to_pixels.ipynb) |
-# | 08 | DALL-E 1 and 2 |  | |  |
+# | 08 | DALL-E 1 and 2 | [lecture](../lectures/08_dalle.md) | [notebook](08_dalle.ipynb) | [exercises](../exercises/08_dalle.ipynb) |
 # | 09 | Latent diffusion and Stable Diffusion | [lecture](../lectures/09_latent_diffusion.md) | [notebook](09_latent_diffusion.ipynb) | [exercises](../exercises/09_latent_diffusion.ipynb) |
 # | 10 | SDXL |  | |  |
 # | 11 | DiT |  | |  |

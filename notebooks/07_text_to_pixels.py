@@ -633,4 +633,4 @@ playground = show.explore(
 # - In section 8, guide only for $0.2 \le t \le 0.8$ (`guidance.within`). Is thresholding still needed?
 # - In section 9, do the same at 64 px. Where do the curves move, and is it the shift of the lecture (section 5: coarse first)?
 #
-# Then the [exercises](../exercises/07_text_to_pixels.ipynb). Chapter 08 lets CLIP's vectors draw: DALL-E.
+# Then the [exercises](../exercises/07_text_to_pixels.ipynb). [Chapter 08](08_dalle.ipynb) makes a picture 64 more words, and lets CLIP's vectors draw: DALL-E 1 and 2.
