@@ -322,6 +322,16 @@ def test_the_strings_record_says_what_the_lecture_says(lecture):
     assert min(far[:2]) > far[2] > 1, "a model that copied with a slip would be nearer than real sentences"
 
 
+def test_what_the_u_net_keeps_apart_and_the_transformer_does_not(lecture):
+    ours, other = (model.record()["scores"] for model in (latent.LATENT, latent.UNET))
+    (line,) = (line for line in lecture.splitlines() if line.startswith("- **Ours.**"))
+    (told,) = re.findall(r"Pairs (\S+), several (\.\d\d): .*?: (\S+), (\S+), but relation (\S+)\. More", line)
+    said = [ours["pair, w=1"], ours["several, w=1"], *(other[f"{f}, w=1"] for f in ("pair", "several", "relation"))]
+    assert [float(x) for x in told] == pytest.approx(said, abs=0.0051)
+    assert other["pair, w=1"] > ours["pair, w=1"] + 0.1
+    assert ours["relation, w=1"] > other["relation, w=1"] + 0.2
+
+
 def test_what_the_notebook_asks_to_predict_is_folded_away(lecture):
     assert lecture.count("<details>") == lecture.count("</details>") >= 10
     shown = re.sub(r"<details>.*?</details>", "", lecture, flags=re.DOTALL)
