@@ -1,6 +1,6 @@
 """A cascade against one stage: 64-px pictures of sentences after as many operations of training (chapter 07).
 
-    OMP_NUM_THREADS=1 python -m benchmarks.cascade [RUN-FOLDER]      → results/cascade.json; about 20 minutes on one quiet core
+    OMP_NUM_THREADS=1 python -m benchmarks.cascade [RUN-FOLDER]      → results/cascade.json; 20 minutes on a quiet core
 
 cascade     as shipped: imagen-base, imagen-32, imagen-64
 one stage   the same U-Net as imagen-64's, with the sentence and without a small picture; as many steps as the cascade's

@@ -15,10 +15,10 @@ horse is never shown in training, alone or with others, and its size does not co
 "a lightbulb surrounding plants" .04, whose plants sink into the lightbulb; `several` .23. Guidance does not help: w = 3
 made a smaller model draw .70 of its relations right, w = 1 .93.
 
-UNET has the body of `stable_diffusion` and learns its words by itself. It keeps apart what LATENT confuses, and confuses
-what LATENT keeps apart (100 held-out captions, w = 1): `pair` .85, `several` .62, `counts` .72, but `relation` .65 for
-.97, `snow` .83 for .97, `surrounding` .49 for .62. Both had about an hour of CPU; the hard families came more often in
-UNET's. LATENT is the one to play with.
+UNET has the body of `stable_diffusion` and learns its words by itself. It keeps apart what LATENT confuses, and
+confuses what LATENT keeps apart (100 held-out captions, w = 1): `pair` .85, `several` .62, `counts` .72, but `relation`
+.65 for .97, `snow` .83 for .97, `surrounding` .49 for .62. Both had about an hour of CPU; hard families came more often
+in UNET's. LATENT is the one to play with.
 """
 
 from functools import lru_cache, partial
