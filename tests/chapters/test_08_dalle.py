@@ -395,10 +395,14 @@ def test_beside_chapter_09s_transformer(root, lecture):
     one, other = mean(dalle1.PRIOR.record()["scores"], "test"), mean(latent.LATENT.record()["scores"], "w=0")
     assert numbers(lecture, "Held-out captions shown, mean") == pytest.approx([one, other], abs=0.0051)
     assert round(dalle1.PRIOR.record()["seconds"] / 60) == 13
-    for line in re.findall(r"Same width and depth.*", lecture):
-        found = json.loads((root / "benchmarks" / "results" / "autoregressive.json").read_text(encoding="utf-8"))
-        share = [found[kind]["shares"]["all"]["share"] for kind in ("autoregressive", "diffusion")]
-        assert [float(x) for x in re.findall(WHOLE, line)] == pytest.approx(share, abs=0.0051)
+    (line,) = re.findall(r"Same width and depth.*", lecture)
+    found = json.loads((root / "benchmarks" / "results" / "autoregressive.json").read_text(encoding="utf-8"))
+    first, second = found["autoregressive"], found["diffusion"]
+    share = [run["shares"]["all"]["share"] for run in (first, second)]
+    assert [float(x) for x in re.findall(WHOLE, line)] == pytest.approx(share, abs=0.0051)
+    spent = [run["cpu_ms_per_picture"] for run in (first, second)]
+    assert [float(x) for x in re.findall(r"takes (\d+) and (\d+) ms", line)[0]] == pytest.approx(spent, abs=0.51)
+    assert all(abs(run["cpu_s"] - 240) < 30 for run in (first, second)), "equal time, up to the last chunk of pictures"
 
 
 def test_no_number_of_the_lecture_is_still_to_be_measured(root, lecture):
