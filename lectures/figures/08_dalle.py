@@ -15,6 +15,7 @@ import torch
 from PIL import Image, ImageChops
 
 from minidiff import show
+from minidiff.console import any_sign
 from minidiff.data.captions import captions
 from minidiff.data.prompts import Group, Prompt, place
 from minidiff.data.scenes import render
@@ -88,4 +89,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    any_sign()
     main()

@@ -15,6 +15,7 @@ import torch
 from PIL import Image, ImageChops
 
 from minidiff import show
+from minidiff.console import any_sign
 from minidiff.data.captions import captions
 from minidiff.data.prompts import LECTURE
 from minidiff.judges.scorecard import matches
@@ -63,4 +64,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    any_sign()
     main()
