@@ -4,7 +4,8 @@ Stage 1, DVAE: 64×64×3 pixels become 8×8 codes, each one of 64, and are drawn
 Stage 2, PRIOR: one causal transformer over [caption; codes] learns which comes next. To draw, the caption is given and
 64 codes are drawn, one after another. `best_of` draws several pictures and keeps the one that CLIP likes best.
 
-Nothing here is diffusion: it is the system that diffusion came to be compared with (`benchmarks/autoregressive.py`).
+Nothing here is diffusion: it is the system that diffusion came to be compared with. After four CPU minutes each it shows
+.71 of held-out captions, the transformer of `latent` on the same families .12 (`benchmarks/autoregressive.py`).
 
 After 13 minutes on one thread (100 held-out captions of a family, w = 0, contents of the training split in brackets):
 `one` .96 (.97), `relation` .92 (.97), `pair` .57 (.64), `riding` .90 (.97), `snow` .84 (.90). A code of a held-out
