@@ -4,13 +4,8 @@ Stage 1, DVAE: 64×64×3 pixels become 8×8 codes, each one of 64, and are drawn
 Stage 2, PRIOR: one causal transformer over [caption; codes] learns which comes next. To draw, the caption is given and
 64 codes are drawn, one after another. `best_of` draws several pictures and keeps the one that CLIP likes best.
 
-Nothing here is diffusion: it is the system that diffusion came to be compared with. After four CPU minutes each it shows
-.71 of held-out captions, the transformer of `latent` on the same families .12 (`benchmarks/autoregressive.py`).
-
-After 13 minutes on one thread (100 held-out captions of a family, w = 0, contents of the training split in brackets):
-`one` .96 (.97), `relation` .92 (.97), `pair` .57 (.64), `riding` .90 (.97), `snow` .84 (.90). A code of a held-out
-picture costs .10 nats (.08), with another's caption .46 (.47). A pair fails most often, and there choosing helps most:
-of 40 captions a family, one sample shows .58, the best of 32 all; over the five families .84 and .995.
+Nothing here is diffusion: it is the system that diffusion came to be compared with. After four CPU minutes each it
+shows .71 of held-out captions, the transformer of `latent` on the same families .12 (`benchmarks/autoregressive.py`).
 """
 
 from collections.abc import Sequence
