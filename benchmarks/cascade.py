@@ -33,7 +33,7 @@ from minidiff.data.scenes import render
 from minidiff.denoiser import Denoiser
 from minidiff.judges.scorecard import Generate, shares
 from minidiff.predictions import X0, velocity_weight
-from minidiff.randomness import initialised
+from minidiff.randomness import initialised, orders
 from minidiff.schedules import Linear
 from minidiff.systems import imagen
 from minidiff.systems.generator import generator
@@ -58,7 +58,7 @@ def one_stage() -> Denoiser:
 def rows(n: int) -> Draw:
     def draw(generator: Generator) -> Batch:
         prompts = imagen.WORLD.prompts(-(-n // imagen.REUSE), generator, "train")
-        order = torch.cat([torch.randperm(len(prompts), generator=generator) for _ in range(imagen.REUSE)])[:n]
+        order = orders(len(prompts), imagen.REUSE, generator)[:n]
         x0 = render(place(prompts, generator), 64)
         return {"x0": x0[order], "tokens": imagen.read(captions(prompts))["tokens"][order]}
 

@@ -60,6 +60,14 @@ def gumbel(shape: Sequence[int], generator: Randomness, device: object = "cpu") 
     return -torch.log(-torch.log(u.clamp(min=2**-25)))
 
 
+def orders(n: int, times: int, generator: Generator) -> Tensor:
+    """0 … n − 1 in a random order, `times` times over, each time in another: (times·n,) int64.
+
+    So that rows that are dear to draw serve several batches, each time among others.
+    """
+    return torch.cat([torch.randperm(n, generator=generator) for _ in range(times)])
+
+
 def _drawn(
     draw: Callable[..., Tensor], shape: Sequence[int], generator: Randomness, dtype: torch.dtype, device: object
 ) -> Tensor:

@@ -5,7 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from minidiff.randomness import randn, randn_like, seeded, seeded_layers
+from minidiff.randomness import orders, randn, randn_like, seeded, seeded_layers
 
 few = settings(max_examples=25, deadline=None)
 
@@ -74,3 +74,11 @@ def test_layers_draw_from_the_seed_inside_and_from_before_outside():
     with pytest.raises(RuntimeError, match="stop"), seeded_layers(5, x.device):
         raise RuntimeError("stop")
     assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_orders_take_every_row_as_often_and_each_time_in_another_order():
+    drawn = orders(50, 3, seeded(0)).view(3, 50)
+    assert all(torch.equal(order.sort().values, torch.arange(50)) for order in drawn)
+    assert not torch.equal(drawn[0], drawn[1])
+    assert torch.equal(drawn.flatten(), orders(50, 3, seeded(0)))
+    assert not torch.equal(drawn.flatten(), orders(50, 3, seeded(1)))

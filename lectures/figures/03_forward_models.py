@@ -3,7 +3,6 @@
 It also prints the numbers of the lecture's tables. About three minutes on one core.
 """
 
-import io
 from dataclasses import fields
 from pathlib import Path
 
@@ -13,7 +12,6 @@ matplotlib.use("Agg")
 
 import matplotlib.pyplot as plt
 import torch
-from PIL import Image, ImageChops
 from torch import Tensor
 
 from minidiff import operators, show, times
@@ -44,11 +42,7 @@ PROBLEMS = {
 
 
 def save(figure: plt.Figure, name: str) -> None:
-    with Image.open(io.BytesIO(show.png(figure))) as picture:
-        picture = picture.convert("RGB")
-        (left, top, right, bottom), (w, h) = ImageChops.invert(picture).getbbox(), picture.size
-        box = max(left - 8, 0), max(top - 8, 0), min(right + 8, w), min(bottom + 8, h)  # without the white around
-        picture.crop(box).save(HERE / f"03_{name}.png", optimize=True)
+    show.cropped(figure).save(HERE / f"03_{name}.png", optimize=True)
 
 
 def points() -> None:

@@ -4,7 +4,6 @@ About two minutes on one core: two small classifiers are trained. The curves of 
 benchmarks/fashion_classifier_guidance.py.
 """
 
-import io
 import json
 from pathlib import Path
 
@@ -15,7 +14,7 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import torch
 import torch.nn.functional as F
-from PIL import Image, ImageChops
+from PIL import Image
 from torch import Generator, Tensor
 
 from minidiff import show, times
@@ -43,14 +42,8 @@ def level(t: float) -> Tensor:
 
 
 def save(figure: plt.Figure, name: str) -> None:
-    with Image.open(io.BytesIO(show.png(figure))) as picture:
-        picture = picture.convert("RGB")
-        # Without the white around grids of pictures, but for a margin; crop fills what lies outside with black.
-        box, (width, height) = ImageChops.invert(picture).getbbox(), picture.size
-        picture = picture.crop(
-            (max(box[0] - 8, 0), max(box[1] - 8, 0), min(box[2] + 8, width), min(box[3] + 8, height))
-        )
-        picture.quantize(128, dither=Image.Dither.NONE).save(HERE / f"04_{name}.png", optimize=True)
+    few = show.cropped(figure).quantize(128, dither=Image.Dither.NONE)
+    few.save(HERE / f"04_{name}.png", optimize=True)
 
 
 def arrow(x: Tensor, t: Tensor, y: Tensor | int) -> Tensor:

@@ -3,7 +3,6 @@
 About a minute on one core: nothing is trained.
 """
 
-import io
 import json
 import math
 from dataclasses import replace
@@ -16,7 +15,6 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import torch
 import torch.nn.functional as F
-from PIL import Image, ImageChops
 from torch import Tensor
 
 from minidiff import show, thresholding
@@ -36,13 +34,7 @@ BASE = imagen.BASE.load()
 
 def save(name: str) -> None:
     """The figure drawn last, cropped."""
-    with Image.open(io.BytesIO(show.png(plt.gcf()))) as picture:
-        picture = picture.convert("RGB")
-        box, (width, height) = ImageChops.invert(picture).getbbox(), picture.size
-        picture = picture.crop(
-            (max(box[0] - 8, 0), max(box[1] - 8, 0), min(box[2] + 8, width), min(box[3] + 8, height))
-        )
-        picture.save(HERE / f"07_{name}.png", optimize=True)
+    show.cropped(plt.gcf()).save(HERE / f"07_{name}.png", optimize=True)
 
 
 def asked(n: int, seed: int) -> tuple[list, list[str]]:

@@ -3,7 +3,6 @@
 About two minutes on one core: nothing is trained.
 """
 
-import io
 from pathlib import Path
 
 import matplotlib
@@ -12,7 +11,6 @@ matplotlib.use("Agg")
 
 import matplotlib.pyplot as plt
 import torch
-from PIL import Image, ImageChops
 
 from minidiff import show
 from minidiff.console import any_sign
@@ -29,13 +27,7 @@ HERE = Path(__file__).parent
 
 def save(name: str) -> None:
     """The figure drawn last, cropped."""
-    with Image.open(io.BytesIO(show.png(plt.gcf()))) as picture:
-        picture = picture.convert("RGB")
-        box, (width, height) = ImageChops.invert(picture).getbbox(), picture.size
-        picture = picture.crop(
-            (max(box[0] - 8, 0), max(box[1] - 8, 0), min(box[2] + 8, width), min(box[3] + 8, height))
-        )
-        picture.save(HERE / f"08_{name}.png", optimize=True)
+    show.cropped(plt.gcf()).save(HERE / f"08_{name}.png", optimize=True)
 
 
 def systems(n: int = 6) -> None:

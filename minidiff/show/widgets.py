@@ -16,6 +16,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from IPython.display import display
 from matplotlib.figure import Figure
+from PIL import Image, ImageChops
 
 from minidiff.validate import describe, require
 
@@ -43,6 +44,16 @@ def png(figure: Figure, dpi: int = 100) -> bytes:
     figure.savefig(buffer, format="png", dpi=dpi)
     plt.close(figure)
     return buffer.getvalue()
+
+
+def cropped(figure: Figure, margin: int = 8) -> Image.Image:
+    """The figure as a picture, RGB, without the white around it but for `margin` pixels; closes it."""
+    with Image.open(io.BytesIO(png(figure))) as picture:
+        whole = picture.convert("RGB")
+    left, top, right, bottom = ImageChops.invert(whole).getbbox() or (0, 0, *whole.size)
+    # Not beyond the figure: what lies outside would be black.
+    far = min(right + margin, whole.width), min(bottom + margin, whole.height)
+    return whole.crop((max(left - margin, 0), max(top - margin, 0), *far))
 
 
 class Explorer:

@@ -21,6 +21,7 @@ from minidiff.encoders.clip import CLIP, ImageTower, TextTower
 from minidiff.encoders.tokenizer import trimmed
 from minidiff.judges.ranking import recall_at
 from minidiff.optim import Muon, muon_groups
+from minidiff.randomness import orders
 from minidiff.systems.clip_scenes import held_out, mixed
 from minidiff.systems.latent import LENGTH, REUSE, SIDE, WORLD, spoken, tokenizer
 from minidiff.systems.shipped import Shipped
@@ -51,7 +52,7 @@ def draw_pairs(batch: int) -> Draw:
             prompts = beside_their_swaps(n // REUSE, generator)
             x0 = render(place(prompts, generator), SIDE)
             pairs = len(prompts) // 2
-            order = torch.cat([torch.randperm(pairs, generator=generator) for _ in range(REUSE)])
+            order = orders(pairs, REUSE, generator)
             order = torch.stack([2 * order, 2 * order + 1], 1).flatten()
             return {"x0": x0[order], "tokens": tokenizer().encode(spoken(prompts, generator))[order]}
 

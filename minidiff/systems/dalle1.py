@@ -25,8 +25,9 @@ from minidiff.encoders.tokenizer import trimmed
 from minidiff.judges.scenes import parse, same
 from minidiff.judges.scorecard import Generate, shares
 from minidiff.optim import Muon, muon_groups
-from minidiff.randomness import rand, seeded
+from minidiff.randomness import orders, rand, seeded
 from minidiff.systems import clip_sprites
+from minidiff.systems.generator import in_batches
 from minidiff.systems.imagen import WORLD
 from minidiff.systems.latent import LENGTH, REUSE, SIDE, tokenizer
 from minidiff.systems.shipped import Shipped
@@ -56,7 +57,7 @@ def draw_pictures(batch: int) -> Draw:
     def rows(n: int) -> Draw:
         def draw(generator: Generator) -> Batch:
             prompts = WORLD.prompts(-(-n // REUSE), generator, "train")
-            order = torch.cat([torch.randperm(len(prompts), generator=generator) for _ in range(REUSE)])[:n]
+            order = orders(len(prompts), REUSE, generator)[:n]
             return {"x0": render(place(prompts, generator), SIDE)[order]}
 
         return draw
@@ -143,21 +144,13 @@ def pictures_of(
     temperature, top_k: of `autoregressive.choose`. w: guidance on the logits. Picture i has the noise of seeds[i], so
     that it does not depend on its batch; at most `batch` are drawn at a time.
     """
-    batch = integer("batch", batch)
 
     @torch.no_grad()
     def some(texts: Sequence[str], w: float, seeds: Sequence[int]) -> Tensor:
         codes = prior.sample(read(texts), seeded(seeds), temperature, top_k, w, read([""])[0])
         return dvae.decode(codes, clamp=True)
 
-    def generate(texts: Sequence[str], w: float, seeds: Sequence[int]) -> Tensor:
-        fits = not isinstance(texts, str) and len(texts) > 0
-        require(fits, "texts", repr(texts)[:80], "a list of at least one text")
-        require(len(seeds) == len(texts), "seeds", f"{len(seeds)} seeds", f"one per text ({len(texts)})")
-        rows = range(0, len(texts), batch)
-        return torch.cat([some(texts[i : i + batch], w, seeds[i : i + batch]) for i in rows])
-
-    return generate
+    return in_batches(some, batch)
 
 
 def shipped(temperature: float = 1.0, top_k: int | None = None) -> Generate:

@@ -33,7 +33,7 @@ def generator(
     it is, on a terminal.
     """
 
-    steps, batch = integer("steps", steps), integer("batch", batch)
+    steps = integer("steps", steps)
 
     @torch.no_grad()
     def some(texts: Sequence[str], w: float, seeds: Sequence[int]) -> Tensor:
@@ -44,6 +44,13 @@ def generator(
         walk = sample(wrap(denoise), noise, grid(steps), step(model.schedule), generators)
         *_, x = tqdm(walk, total=steps, disable=None if bar else True, desc=f"{len(texts)} pictures")
         return x if decode is None else decode(x)
+
+    return in_batches(some, batch)
+
+
+def in_batches(some: Generate, batch: int) -> Generate:
+    """`some`, asked for at most `batch` texts at a time. `ValueError` for no texts, or another number of seeds."""
+    batch = integer("batch", batch)
 
     def generate(texts: Sequence[str], w: float, seeds: Sequence[int]) -> Tensor:
         fits = not isinstance(texts, str) and len(texts) > 0

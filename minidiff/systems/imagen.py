@@ -31,7 +31,7 @@ from minidiff.judges.scenes import Parsed, parse
 from minidiff.judges.scorecard import Generate, matches, shares
 from minidiff.optim import Muon, muon_groups
 from minidiff.predictions import X0, velocity_weight
-from minidiff.randomness import rand, seeded
+from minidiff.randomness import orders, rand, seeded
 from minidiff.schedules import Linear
 from minidiff.systems import clip_sprites, text_lm
 from minidiff.systems.generator import Read, generator
@@ -94,7 +94,7 @@ def draw_small(batch: int, reads: Read) -> Draw:
     def rows(n: int) -> Draw:
         def draw(generator: Generator) -> Batch:
             prompts = WORLD.prompts(-(-n // REUSE), generator, "train")
-            order = _reused(len(prompts), n, generator)
+            order = orders(len(prompts), REUSE, generator)[:n]
             return {
                 "x0": lowered(render(place(prompts, generator), 64), 4)[order],
                 "tokens": reads(captions(prompts))["tokens"][order],
@@ -104,10 +104,6 @@ def draw_small(batch: int, reads: Read) -> Draw:
 
     clock = times.logit_normal(*CLOCK, stratified=True)
     return diffuse(chunked(rows, batch), clock, drop=0.1, null=_null(reads))
-
-
-def _reused(n: int, rows: int, generator: Generator) -> Tensor:
-    return torch.cat([torch.randperm(n, generator=generator) for _ in range(REUSE)])[:rows]
 
 
 def _null(reads: Read) -> dict[str, Tensor]:
@@ -137,7 +133,7 @@ def draw_up(batch: int, side: int, blind: bool = False, levels: float = LEVELS) 
     def rows(n: int) -> Draw:
         def draw(generator: Generator) -> Batch:
             prompts = WORLD.prompts(-(-n // REUSE), generator, "train")
-            order = _reused(len(prompts), n, generator)
+            order = orders(len(prompts), REUSE, generator)[:n]
             x0 = lowered(render(place(prompts, generator), 64), 64 // side)[order]
             level = levels * rand((n,), generator)
             given = {"x0": x0, "low": noised(lowered(x0, 2), level, generator), "level": level}

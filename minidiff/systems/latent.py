@@ -43,7 +43,7 @@ from minidiff.judges.scenes import parse, same
 from minidiff.judges.scorecard import Generate, matches, shares
 from minidiff.optim import Muon, muon_groups
 from minidiff.predictions import X0, velocity_weight
-from minidiff.randomness import randn, seeded
+from minidiff.randomness import orders, randn, seeded
 from minidiff.schedules import Linear
 from minidiff.systems.generator import generator
 from minidiff.systems.shipped import Shipped
@@ -130,14 +130,19 @@ def build(dim: int = 96, depth: int = 6) -> Denoiser:
     return Denoiser(Conditioned(words, net), Linear(), X0, partial(velocity_weight, floor=FLOOR))
 
 
+def unet(context_dim: int = 64) -> UNet:
+    """1.25 M parameters. Latents' 2×2 squares are folded into channels; attention stands behind every block of both
+    resolutions, 8×8 and 4×4."""
+    return UNet(
+        LATENT_SHAPE[0], (48, 64), depth=1, patch=2, attention=False, embedding=96, context_dim=context_dim,
+        attention_levels=(0, 1),
+    )  # fmt: skip
+
+
 def build_unet(dim: int = 64) -> Denoiser:
     """1.3 M parameters: the U-Net of `stable_diffusion`, but its words are learned together with it."""
     words = Words(len(tokenizer()), LENGTH, dim)
-    net = UNet(
-        LATENT_SHAPE[0], (48, 64), depth=1, patch=2, attention=False, embedding=96, context_dim=dim,
-        attention_levels=(0, 1),
-    )  # fmt: skip
-    return Denoiser(Conditioned(words, net), Linear(), X0, partial(velocity_weight, floor=FLOOR))
+    return Denoiser(Conditioned(words, unet(dim)), Linear(), X0, partial(velocity_weight, floor=FLOOR))
 
 
 def draw_latents(batch: int, autoencoder: VAE, world: World = WORLD) -> Draw:
@@ -148,7 +153,7 @@ def draw_latents(batch: int, autoencoder: VAE, world: World = WORLD) -> Draw:
             prompts = world.prompts(-(-n // REUSE), generator, "train")
             latents = autoencoder.latents(render(place(prompts, generator), SIDE))
             tokens = tokenizer().encode(spoken(prompts, generator))
-            order = torch.cat([torch.randperm(len(prompts), generator=generator) for _ in range(REUSE)])[:n]
+            order = orders(len(prompts), REUSE, generator)[:n]
             return {"x0": latents[order], "tokens": tokens[order]}
 
         return draw

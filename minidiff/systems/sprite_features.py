@@ -14,6 +14,7 @@ from torch import Generator, Tensor, nn
 from minidiff.data.prompts import place
 from minidiff.data.scenes import KINDS, SIZES, SPRITES, Scenes, render
 from minidiff.nn.init import groups
+from minidiff.randomness import orders
 from minidiff.systems.latent import REUSE, SIDE, WORLD
 from minidiff.systems.shipped import Shipped
 from minidiff.training import Batch, Draw, chunked
@@ -67,7 +68,7 @@ def draw_labelled(batch: int) -> Draw:
     def rows(n: int) -> Draw:
         def draw(generator: Generator) -> Batch:
             scenes = place(WORLD.prompts(-(-n // REUSE), generator, "train"), generator)
-            order = torch.cat([torch.randperm(len(scenes), generator=generator) for _ in range(REUSE)])[:n]
+            order = orders(len(scenes), REUSE, generator)[:n]
             return {"x0": render(scenes, SIDE)[order], "y": labels_of(scenes)[order]}
 
         return draw

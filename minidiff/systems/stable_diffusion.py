@@ -19,7 +19,6 @@ compared.
 
 from torch import nn
 
-from minidiff.backbones.unet import UNet
 from minidiff.conditioning import Conditioned, Frozen
 from minidiff.denoiser import Denoiser
 from minidiff.encoders.clip import Hidden, TextTower
@@ -37,17 +36,11 @@ CONTEXT = 64
 def build(skip: int = 1, prediction: Prediction = V, tower: TextTower | None = None) -> Denoiser:
     """Latents (B, 4, 16, 16), tokens (B, ≤ 18) → x̂0. 1.5 M parameters, of which the U-Net has 1.25 M.
 
-    tower: that of the shipped `clip-sprites` unless given; it is frozen here. Attention stands behind every block of
-    both resolutions, 8×8 and 4×4: a latent's 2×2 squares are folded into channels first.
+    tower: that of the shipped `clip-sprites` unless given; it is frozen here. The U-Net is `latent.unet`.
     """
     tower = clip_sprites.MODEL.load().text if tower is None else tower
     words = Frozen(Hidden(tower, skip), latent.LENGTH, context_dim=CONTEXT)
-    channels = latent.LATENT_SHAPE[0]
-    net = UNet(
-        channels, (48, 64), depth=1, patch=2, attention=False, embedding=96, context_dim=CONTEXT,
-        attention_levels=(0, 1),
-    )  # fmt: skip
-    return Denoiser(Conditioned(words, net), Linear(), prediction)
+    return Denoiser(Conditioned(words, latent.unet(CONTEXT)), Linear(), prediction)
 
 
 def groups(model: nn.Module) -> list[dict]:

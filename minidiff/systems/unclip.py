@@ -34,6 +34,7 @@ from minidiff.denoiser import Denoiser
 from minidiff.encoders.clip import CLIP
 from minidiff.judges.scorecard import matches
 from minidiff.predictions import X0, velocity_weight
+from minidiff.randomness import orders
 from minidiff.schedules import Linear
 from minidiff.systems import clip_sprites, imagen
 from minidiff.systems.imagen import CLOCK, OPTIONS, REUSE, WIDTH, WORLD, seen
@@ -66,7 +67,7 @@ def _pairs(n: int, generator: Generator, clip: CLIP) -> dict[str, Tensor]:
     prompts = WORLD.prompts(-(-n // REUSE), generator, "train")
     x = render(place(prompts, generator), 64)
     z = SCALE * torch.cat([clip.encode_image(part) for part in x.split(256)])
-    order = torch.cat([torch.randperm(len(prompts), generator=generator) for _ in range(REUSE)])[:n]
+    order = orders(len(prompts), REUSE, generator)[:n]
     found = {"pixels": lowered(x, 64 // SIDE), "embedding": z, **imagen.read_clip(captions(prompts))}
     return {name: value[order] for name, value in found.items()}
 

@@ -1,5 +1,7 @@
 """The exercises of chapter 07: wrong answers that look right, and right ones beside them."""
 
+from functools import partial
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -147,14 +149,12 @@ SLIPS = {
 }
 
 
-def built(root, old="", new=""):
-    """The master's solution of the build with one thing changed."""
-    master = (root / "solutions" / "07_text_to_pixels.py").read_text(encoding="utf-8")
-    source = master.split('answer="07-cross-attention"\n')[1].split("# %% [markdown]")[0]
-    assert old in source
-    scope = {"torch": torch, "F": F, **{name: getattr(torch, name) for name in ("Tensor", "Generator")}}
-    exec(source.replace(old, new) if old else source, scope)
-    return scope["cross_layer"]
+@pytest.fixture
+def built(master):
+    """The master's solution of the build with some things changed."""
+    return partial(
+        master, "07-cross-attention", {"torch": torch, "F": F, "Tensor": torch.Tensor, "Generator": torch.Generator}
+    )
 
 
 WRONG = [
@@ -171,20 +171,20 @@ def test_plausible_wrong_answers_are_refused(id, name, answer):
 
 
 @pytest.mark.parametrize("name", SLIPS)
-def test_a_build_with_one_thing_wrong_is_refused(root, name):
-    assert kind("07-cross-attention", built(root, *SLIPS[name]), [0]) != "passed"
+def test_a_build_with_one_thing_wrong_is_refused(built, name):
+    assert kind("07-cross-attention", built(SLIPS[name]), [0]) != "passed"
 
 
-def test_the_right_answers_beside_them_pass(root):
+def test_the_right_answers_beside_them_pass(built):
     assert kind("07-word-map", mapped()) == "passed"
     assert kind("07-dynamic-threshold", thresholded(lambda a, q: a.flatten(1).quantile(q, dim=1))) == "passed"
     assert kind("07-noise-augment", augmented()) == "passed"
     assert kind("07-frontier", unbeaten(lambda c, d, s, r: (d <= c) & (r >= s) & ((d < c) | (r > s)))) == "passed"
-    assert kind("07-cross-attention", built(root)) == "passed"
+    assert kind("07-cross-attention", built()) == "passed"
 
 
-def test_a_new_layer_is_the_identity_and_learns(root):
-    weights, layer = built(root)(8, 5, 2, torch.Generator().manual_seed(0))
+def test_a_new_layer_is_the_identity_and_learns(built):
+    weights, layer = built()(8, 5, 2, torch.Generator().manual_seed(0))
     x, words = torch.randn(2, 8, 2, 3, generator=torch.Generator().manual_seed(1)), torch.ones(2, 4, 5)
     mask = torch.tensor([[True, True, False, False], [False] * 4])
     assert torch.equal(layer(weights, x, words, mask), x)

@@ -1,5 +1,7 @@
 """The exercises of chapter 08: wrong answers that look right, and right ones beside them."""
 
+from functools import partial
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -204,14 +206,10 @@ SLIPS = {
 }  # fmt: skip
 
 
-def built(root, old="", new=""):
-    """The master's solution of the build with one thing changed."""
-    master = (root / "solutions" / "08_dalle.py").read_text(encoding="utf-8")
-    source = master.split('answer="08-write-codes"\n')[1].split("# %% [markdown]")[0]
-    assert old in source
-    scope = {"torch": torch, "F": F, "Tensor": torch.Tensor}
-    exec(source.replace(old, new) if old else source, scope)
-    return scope["write_codes"]
+@pytest.fixture
+def built(master):
+    """The master's solution of the build with some things changed."""
+    return partial(master, "08-write-codes", {"torch": torch, "F": F, "Tensor": torch.Tensor})
 
 
 WRONG = [
@@ -228,16 +226,16 @@ def test_plausible_wrong_answers_are_refused(id, name, answer):
 
 
 @pytest.mark.parametrize("name", SLIPS)
-def test_a_build_with_one_thing_wrong_is_refused(root, name):
-    assert kind("08-write-codes", built(root, *SLIPS[name]), [0]) != "passed"
+def test_a_build_with_one_thing_wrong_is_refused(built, name):
+    assert kind("08-write-codes", built(SLIPS[name]), [0]) != "passed"
 
 
-def test_the_right_answers_beside_them_pass(root):
+def test_the_right_answers_beside_them_pass(built):
     assert kind("08-gumbel-softmax", softened()) == "passed"
     assert kind("08-two-losses", weighed()) == "passed"
     assert kind("08-next-code", chosen()) == "passed"
     assert kind("08-text-diff", turned()) == "passed"
-    assert kind("08-write-codes", built(root)) == "passed"
+    assert kind("08-write-codes", built()) == "passed"
 
 
 def test_the_softened_draw_is_the_librarys():
@@ -259,9 +257,9 @@ def test_the_loss_is_the_librarys():
     assert not torch.allclose(found, loss(words, tokens, drawn, codes.flatten(1), 1.0), atol=1e-3)  # the control
 
 
-def test_nothing_that_comes_later_changes_a_logit(root):
+def test_nothing_that_comes_later_changes_a_logit(built):
     weights, heads, tokens, codes, noise, choose = find("08-write-codes").draw(0)[1]
-    write, other = built(root), codes.clone()
+    write, other = built(), codes.clone()
     other[:, 5] = (other[:, 5] + 1) % 5
     with torch.no_grad():
         first, second = (write(weights, heads, tokens, given, noise, choose) for given in (codes, other))
@@ -270,16 +268,14 @@ def test_nothing_that_comes_later_changes_a_logit(root):
         assert float((first[1][:, 6:] - second[1][:, 6:]).abs().amax((0, 2)).min()) > 1e-6  # the control
 
 
-def test_a_caption_may_be_padded_to_any_length(root):
+def test_a_caption_may_be_padded_to_any_length(built):
     weights, heads, tokens, codes, noise, _ = find("08-write-codes").draw(0)[1]
-    write, short = built(root), tokens[:1, :3]
+    write, short = built(), tokens[:1, :3]
     one = lambda logits, noise: logits.argmax(-1)
     with torch.no_grad():
         longer = write(weights, heads, F.pad(short, (0, 1)), codes[:1], noise[:1], one)[1]
         found = write(weights, heads, short, codes[:1], noise[:1], one)[1]
-        open_to_it = built(root, *SLIPS["padding seen"])(
-            weights, heads, F.pad(short, (0, 1)), codes[:1], noise[:1], one
-        )[1]
+        open_to_it = built(SLIPS["padding seen"])(weights, heads, F.pad(short, (0, 1)), codes[:1], noise[:1], one)[1]
     assert torch.allclose(longer, found, atol=1e-12)
     assert not torch.allclose(open_to_it, found, atol=1e-3)  # the control
 

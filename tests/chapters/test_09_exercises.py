@@ -191,17 +191,13 @@ SLIPS = {
 }
 
 
-def built(root, *changes):
-    """The master's solution of the build with some things changed."""
-    master = (root / "solutions" / "09_latent_diffusion.py").read_text(encoding="utf-8")
-    source = master.split('answer="09-two-stages"\n')[1].split("# %% [markdown]")[0]
-    for old, new in changes:
-        assert old in source
-        source = source.replace(old, new)
-    source = source.replace("    ### BEGIN SOLUTION\n", "    first = codec\n")
-    scope = {"torch": torch, "Generator": Generator, "pairwise": pairwise}
-    exec(source, scope)
-    return scope["two_stages"]
+@pytest.fixture
+def built(master):
+    """The master's solution of the build with some things changed; `first` is the autoencoder before it is trained."""
+    first = ("    ### BEGIN SOLUTION\n", "    first = codec\n")
+    return lambda *changes: master(
+        "09-two-stages", {"torch": torch, "Generator": Generator, "pairwise": pairwise}, *changes, first
+    )
 
 
 WRONG = [
@@ -218,16 +214,16 @@ def test_plausible_wrong_answers_are_refused(id, name, answer):
 
 
 @pytest.mark.parametrize("name", SLIPS)
-def test_a_build_with_one_thing_wrong_is_refused(root, name):
-    assert kind("09-two-stages", built(root, SLIPS[name]), [0]) != "passed"
+def test_a_build_with_one_thing_wrong_is_refused(built, name):
+    assert kind("09-two-stages", built(SLIPS[name]), [0]) != "passed"
 
 
-def test_the_right_answers_beside_them_pass(root):
+def test_the_right_answers_beside_them_pass(built):
     assert kind("09-kl-bits", counted()) == "passed"
     assert kind("09-standardise", standardised()) == "passed"
     assert kind("09-quantize", chosen()) == "passed"
     assert kind("09-v-and-eps", turned()) == "passed"
-    assert kind("09-two-stages", built(root)) == "passed"
+    assert kind("09-two-stages", built()) == "passed"
 
 
 def test_one_number_off_by_its_own_deviation_costs_half_a_nat():
@@ -237,7 +233,7 @@ def test_one_number_off_by_its_own_deviation_costs_half_a_nat():
     assert float(find("09-kl-bits").reference(zero, zero)) == 0  # the control: nothing is said
 
 
-def test_stage_1_is_frozen_while_stage_2_trains(root):
+def test_stage_1_is_frozen_while_stage_2_trains(built):
     encode, decode, denoise, *others = find("09-two-stages").draw(0)[0]
     encoders, decoders, gradients = [], [], []
 
@@ -253,7 +249,7 @@ def test_stage_1_is_frozen_while_stage_2_trains(root):
         gradients.append(z_t.requires_grad)
         return denoise(prior, z_t, t, tokens)
 
-    draw = built(root)(watched, watched_decoder, watched_denoiser, *others)
+    draw = built()(watched, watched_decoder, watched_denoiser, *others)
     stage_1, stage_2 = others[4]
     assert (len(encoders), len(gradients)) == (stage_1 + 1, stage_2)  # it encodes all pictures once
     assert not any(gradients)
@@ -262,7 +258,7 @@ def test_stage_1_is_frozen_while_stage_2_trains(root):
     assert not torch.equal(encoders[0][0], decoders[-1][0])  # the control: stage 1 has moved it
 
 
-def test_the_denoiser_is_shown_latents_of_unit_variance(root):
+def test_the_denoiser_is_shown_latents_of_unit_variance(built):
     *models, pictures, tokens, _, _, lr, p, generator = find("09-two-stages").draw(0)[1]
     whole = ("torch.randint(len(pictures), (batch,), generator=generator)", "torch.arange(len(pictures))")
     clean = ("torch.rand(batch, generator=generator)", "torch.zeros(batch)")
@@ -274,7 +270,7 @@ def test_the_denoiser_is_shown_latents_of_unit_variance(root):
             seen.append(z_t.detach())
             return denoise(prior, z_t, t, told)
 
-        run = built(root, *changes)
+        run = built(*changes)
         run(encode, decode, watched, codec, prior, pictures, tokens, (2, 1), len(pictures), lr, p, generator)
         axes = (0, *range(2, seen[0].ndim))
         mean, spread = seen[0].mean(axes), seen[0].std(axes, correction=0)

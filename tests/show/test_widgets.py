@@ -7,7 +7,7 @@ import matplotlib.pyplot as plt
 import nbformat
 import pytest
 
-from minidiff.show import Explorer, Slider, explore, png
+from minidiff.show import Explorer, Slider, cropped, explore, png
 from minidiff.show.widgets import WIDGET_VIEW
 
 
@@ -74,6 +74,24 @@ def test_png_closes_the_figure_and_keeps_its_size():
     figure = line(1.0)
     assert size(png(figure, dpi=100)) == (200, 200)
     assert figure.number not in plt.get_fignums()
+
+
+def test_cropping_takes_the_white_away_and_nothing_else():
+    def square(left, colour="k"):
+        figure = plt.figure(figsize=(2, 2))
+        figure.add_artist(plt.Rectangle((left, 0.5), 0.2, 0.3, color=colour, linewidth=0))
+        return figure
+
+    figure = square(0.4)
+    picture = cropped(figure)
+    assert figure.number not in plt.get_fignums()
+    assert all(abs(a - b) <= 2 for a, b in zip(picture.size, (40 + 16, 60 + 16)))  # 20 % and 30 % of 200, two margins
+    assert picture.getpixel((0, 0)) == (255, 255, 255)
+    assert picture.getpixel((28, 38)) == (0, 0, 0)
+    assert (
+        abs(cropped(square(0.0)).width - (40 + 8)) <= 2
+    )  # at the border there is no white to keep, and no black comes
+    assert cropped(square(0.4, "w")).size == (200, 200)  # nothing but white: left as it is
 
 
 @pytest.mark.parametrize("numbers", [(0, 8, 0.5, 9), (8, 0, 0.5, 8), (0, 8, 0, 1), (1, 1, 0.1, 1)])
