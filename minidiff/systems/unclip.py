@@ -11,7 +11,7 @@ What z says can be said of pictures without words: draw others like a given one 
 What it cannot do (60 held-out captions of each family): .63 of the pictures that are drawn of a picture's own embedding
 show its caption, .57 with the prior's. And the prior was to beat the caption's own embedding, taken as if it were a
 picture's, by ten points; that one is read right in .65. In this CLIP the two towers hardly lie apart (their means by
-.20, a caption from its picture by a cosine of .92), and a caption's embedding is about the mean of its pictures': the
+.21, a caption from its picture by a cosine of .90), and a caption's embedding is about the mean of its pictures': the
 decoder draws of it as well as of theirs. The prior's lie nearer to a picture's own, .93 against .90.
 """
 

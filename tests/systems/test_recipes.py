@@ -12,8 +12,8 @@ pytestmark = pytest.mark.stress  # the first steps of some thirty runs, each wit
 
 
 OTHERWISE = {"scenes-unconditional", "scenes-captioner", "scenes-surrounding", "fashion-denoiser", "clip-scenes"}
-"""These do not: their first losses are off by 1 to 3 in a thousand. They are older than the blocks and draws of today;
-their weights were carried over, and what was trained is not, to the bit, what would be trained now."""
+"""These do not: their first losses are off by 1 to 3 in a thousand. Draws or defaults have changed since they were
+trained (which, was not traced), so that their weights are not, to the bit, what would be trained now."""
 CASES = [pytest.param(name, marks=[pytest.mark.xfail(strict=True)] if name in OTHERWISE else []) for name in shipped()]
 
 
