@@ -405,12 +405,6 @@ def test_beside_chapter_09s_transformer(root, lecture):
     assert all(abs(run["cpu_s"] - 240) < 30 for run in (first, second)), "equal time, up to the last chunk of pictures"
 
 
-def test_no_number_of_the_lecture_is_still_to_be_measured(root, lecture):
-    notebook = (root / "notebooks" / "08_dalle.py").read_text(encoding="utf-8")
-    assert not re.search(r"\bNN\b", lecture + notebook)
-    assert re.search(r"\bNN\b", lecture.replace(" .27,", " NN,", 1) + " NN,"), "control"
-
-
 def test_what_the_notebook_asks_to_predict_is_folded_away(lecture):
     assert lecture.count("<details>") == lecture.count("</details>") >= 10
     shown = re.sub(r"<details>.*?</details>", "", lecture, flags=re.DOTALL)
