@@ -11,6 +11,7 @@ A backbone knows none of this: exchanging the conditioning exchanges what a gene
 """
 
 import inspect
+from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
 import torch
@@ -18,7 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from minidiff.nn.block import Block
-from minidiff.nn.embeddings import TimeEmbedding
+from minidiff.nn.embeddings import TimeEmbedding, waves
 from minidiff.shapes import differentiable
 from minidiff.validate import describe, indexing, integer, require, require_labels
 
@@ -161,6 +162,52 @@ class FromEmbedding(nn.Module):
         embedding = embedding.to(self.to_vector.weight)
         context = self.to_context(embedding).unflatten(1, (self.tokens, -1))
         return {"vector": self.to_vector(embedding), "context": context}
+
+
+class Channels(nn.Module):
+    """Several text encoders of the same words, for `Frozen`: their token vectors stand side by side in channels.
+
+    Token i of every encoder must be the same word, or its channels would speak of different ones: ids[k], int64, says
+    which id of encoder k each id of the tokens stands for (None: the same). Tokens (B, L) → context (B, L, Σ dim), the
+    pooled vector of the last encoder, and where every encoder sees a token (SDXL, arXiv 2307.01952, section 2.1:
+    768 + 1280 channels).
+    """
+
+    def __init__(self, encoders: Sequence[TextEncoder], ids: Sequence[Tensor | None]):
+        super().__init__()
+        require(len(ids) == len(encoders) > 0, "ids", f"{len(ids)} of them", f"one per encoder ({len(encoders)})")
+        self.encoders = nn.ModuleList(encoders)  # type: ignore[arg-type]
+        self.dim, self.out = sum(encoder.dim for encoder in encoders), encoders[-1].out
+        for k, table in enumerate(ids):
+            self.register_buffer(f"ids{k}", table, persistent=False)
+
+    def encode(self, tokens: Tensor) -> Encoded:
+        tables = [getattr(self, f"ids{k}") for k in range(len(self.encoders))]
+        read = [e.encode(tokens if ids is None else ids[tokens]) for e, ids in zip(self.encoders, tables)]  # type: ignore
+        masks = [each.mask for each in read if each.mask is not None]
+        mask = torch.stack(masks).all(0) if masks else None
+        return Encoded(read[-1].vector, torch.cat([each.context for each in read], 2), mask)
+
+
+class Sized(nn.Module):
+    """Numbers that tell what was done to a picture, joined with what another conditioning says.
+
+    sizes (B, numbers): each becomes `features` waves, side by side; beside them stands the vector (B, width) of
+    `inner`, and an MLP makes the backbone's vector (B, dim) of both. What else `inner` gives is handed on. SDXL's
+    micro-conditioning (arXiv 2307.01952, section 2.2): 6 numbers with 256 waves each and a pooled text of 1280.
+    """
+
+    def __init__(self, inner: nn.Module, width: int, numbers: int, dim: int, features: int = 32):
+        super().__init__()
+        self.inner, self.numbers, self.features = inner, integer("numbers", numbers), features
+        self.mlp = nn.Sequential(nn.Linear(width + numbers * features, dim), nn.SiLU(), nn.Linear(dim, dim))
+
+    def forward(self, batch: int, *, sizes: Tensor, **cond: Tensor) -> Given:
+        fits = isinstance(sizes, Tensor) and sizes.dtype.is_floating_point and sizes.shape == (batch, self.numbers)
+        require(fits, "sizes", describe(sizes), f"floating-point numbers of shape ({batch}, {self.numbers})")
+        given = self.inner(batch, **cond)
+        told = waves(sizes.to(given["vector"]), self.features).flatten(1)  # (B, numbers·features)
+        return given | {"vector": self.mlp(torch.cat([given["vector"], told], 1))}
 
 
 class Picture(nn.Module):

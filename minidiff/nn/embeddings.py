@@ -8,23 +8,29 @@ from torch import Tensor, nn
 from minidiff.validate import describe, require
 
 
-class TimeEmbedding(nn.Module):
-    """t in [0, 1], (B,) or (B, N) → (…, dim): its sines and cosines at `features`/2 geometric frequencies, then an MLP.
+def waves(x: Tensor, features: int, scale: float = 1.0, max_period: float = 10_000.0) -> Tensor:
+    """Cosines, then sines, of scale·x at features/2 geometric frequencies, 1 … 1/max_period: (…) → (…, features).
 
-    The sinusoids are the transformer's (arXiv 1706.03762, section 3.5) of 1000·t, the step count of DDPM.
+    The transformer's sinusoids (arXiv 1706.03762, section 3.5), in the dtype of x.
     """
+    pairs = features // 2
+    rank = torch.arange(pairs, dtype=x.dtype, device=x.device) / pairs
+    angles = x[..., None] * (scale * torch.exp(-math.log(max_period) * rank))  # (…, features/2)
+    return torch.cat([angles.cos(), angles.sin()], dim=-1)
+
+
+class TimeEmbedding(nn.Module):
+    """t in [0, 1], (B,) or (B, N) → (…, dim): `waves` of 1000·t, the step count of DDPM, then an MLP."""
 
     def __init__(self, dim: int, features: int = 64, max_period: float = 10_000.0):
         super().__init__()
-        self.pairs, self.max_period = features // 2, max_period
+        self.features, self.max_period = features, max_period
         self.mlp = nn.Sequential(nn.Linear(features, dim), nn.SiLU(), nn.Linear(dim, dim))
 
     def forward(self, t: Tensor) -> Tensor:
         # Made here, not kept as a buffer, so that `net.bfloat16()` cannot round the frequencies.
-        rank = torch.arange(self.pairs, dtype=t.dtype, device=t.device) / self.pairs
-        angles = t[..., None] * (1000 * torch.exp(-math.log(self.max_period) * rank))  # (…, features/2)
-        waves = torch.cat([angles.cos(), angles.sin()], dim=-1)
-        return self.mlp(waves.to(next(self.mlp.parameters()).dtype))  # (…, dim)
+        given = waves(t, self.features, 1000.0, self.max_period)
+        return self.mlp(given.to(next(self.mlp.parameters()).dtype))  # (…, dim)
 
 
 def add_vector(embedding: Tensor, vector: Tensor | None) -> Tensor:

@@ -13,6 +13,7 @@ PAGES = (
     "scenes_text",
     "latent",
     "stable_diffusion",
+    "sdxl",
     "sprite_features",
     "latent_strings",
     "text_lm",
