@@ -19,7 +19,7 @@ from functools import lru_cache, partial
 from typing import NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Generator, Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -28,14 +28,15 @@ from minidiff.backbones.dit import DiT
 from minidiff.conditioning import Conditioned, Labels
 from minidiff.data.captions import captions
 from minidiff.data.exact_scenes import ExactScenes
-from minidiff.data.prompts import place
+from minidiff.data.prompts import Prompt, World, place
 from minidiff.data.real import fashion_mnist
 from minidiff.data.scenes import render
 from minidiff.denoiser import Denoiser
+from minidiff.guidance import Denoise, bind
 from minidiff.judges.coverage import precision, recall
 from minidiff.judges.scorecard import Generate, shares
 from minidiff.predictions import VELOCITY
-from minidiff.randomness import randn_like, seeded
+from minidiff.randomness import randn_like
 from minidiff.schedules import Linear
 from minidiff.systems import fashion, scenes_text
 from minidiff.systems.shipped import Shipped
@@ -104,13 +105,13 @@ def forward_gflops(model: Denoiser) -> float:
 
 
 class Exam(NamedTuple):
-    """Held-out scenes with their captions, noised at each of TIMES, and what the exact denoiser says: T times n rows.
+    """Scenes with their prompts, noised at each of TIMES, and what the exact denoiser says: T times n rows.
 
-    x0 (n, 3, 16, 16), tokens (n, 10), x_t and mean (T, n, 3, 16, 16): E[x0 | x_t, caption]; left (T, n): its error.
+    x0 (n, 3, 16, 16); x_t and mean = E[x0 | x_t, caption] (T, n, 3, 16, 16); left (T, n): the mean's squared error.
     """
 
+    prompts: list[Prompt]
     x0: Tensor
-    tokens: Tensor
     x_t: Tensor
     mean: Tensor
     left: Tensor
@@ -118,10 +119,10 @@ class Exam(NamedTuple):
 
 @lru_cache(maxsize=2)
 @torch.no_grad()
-def exam(n: int = 512) -> Exam:
-    """n captions of the test split; made once."""
-    g, schedule, ts = seeded(0), Linear(), torch.tensor(TIMES)
-    prompts = scenes_text.WORLD.prompts(n, g, "test")
+def exam(n: int = 512, world: World = scenes_text.WORLD, split: str | None = "test") -> Exam:
+    """n scenes, always the same, on the schedule of all models here."""
+    g, schedule, ts = Generator().manual_seed(0), Linear(), torch.tensor(TIMES)
+    prompts = world.prompts(n, g, split)
     x0, parts = render(place(prompts, g)), []
     x_t = torch.stack([schedule.add_noise(x0, randn_like(x0, g), t) for t in ts])
     for first in range(0, n, 64):  # as `exact_scenes.floor`: the pictures of 64 prompts fit into memory
@@ -129,18 +130,24 @@ def exam(n: int = 512) -> Exam:
         exact = ExactScenes(prompts[rows], schedule)
         parts.append([exact.moments(x, t) for x, t in zip(x_t[:, rows], ts)])
     mean, left = (torch.stack([torch.cat([p[k][i] for p in parts]) for k in range(len(ts))]) for i in (0, 1))
-    return Exam(x0, scenes_text.tokenizer(LENGTH).encode(captions(prompts)), x_t, mean, left)
+    return Exam(prompts, x0, x_t, mean, left)
 
 
 @torch.no_grad()
-def errors(model: Denoiser, n: int = 512) -> list[dict[str, float]]:
-    """For each of TIMES {"t", "loss", "floor", "excess"}: mean squared errors of x̂0 on n held-out scenes."""
-    asked, rows = exam(n), []
+def errors_of(denoise: Denoise, asked: Exam) -> list[dict[str, float]]:
+    """For each of TIMES {"t", "loss", "floor", "excess"}. denoise: (x_t, t) → x̂0, told the captions of the exam."""
+    rows = []
     for t, x_t, mean, left in zip(TIMES, asked.x_t, asked.mean, asked.left):
-        guess = model(x_t, torch.tensor(t), tokens=asked.tokens)
+        guess = denoise(x_t, torch.tensor(t))
         far = lambda to, guess=guess: float((guess - to).square().mean())
         rows.append({"t": t, "loss": far(asked.x0), "floor": float(left.mean()), "excess": far(mean)})
     return rows
+
+
+def errors(model: Denoiser, n: int = 512) -> list[dict[str, float]]:
+    """`errors_of` a model of FAMILY on n held-out scenes."""
+    asked = exam(n)
+    return errors_of(bind(model, tokens=scenes_text.tokenizer(LENGTH).encode(captions(asked.prompts))), asked)
 
 
 def scores(model: Denoiser, n: int = 150, scenes: int = 512) -> dict[str, float]:
