@@ -55,7 +55,7 @@ BATCH, RATE = 32, 20e9
 TOLD = {"dim": 48, "depth": 4, "patch": 4}
 TOLD_STEPS, SEEDS = 1500, 3
 SAMPLING_STEPS, STRENGTH = (5, 10, 25, 50, 100, 250), 1.0
-WIDTHS = (32, 48)
+WIDTHS = (24, 40)
 """Of the U-Net."""
 
 
