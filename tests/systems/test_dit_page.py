@@ -22,7 +22,7 @@ def untrained(size: str, patch: int) -> dit.Denoiser:
     """With nothing at zero, so that it answers, and hears its caption."""
     model, generator = dit.FAMILY[f"dit-{size}-{patch}"].untrained().requires_grad_(False).eval(), step_generator(0, 0)
     for p in model.parameters():
-        p += 0.05 * torch.randn(p.shape, generator=generator)
+        p += 0.3 * torch.randn(p.shape, generator=generator)
     return model
 
 
