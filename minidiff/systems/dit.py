@@ -210,7 +210,7 @@ def draw_fashion(batch: int = 32) -> Draw:
 
 
 OPTIONS = scenes_text.OPTIONS | {"ema_decay": 0.99}
-STEPS = 1500
+STEPS = 2000
 
 
 def _member(size: str, patch: int) -> Shipped[Denoiser]:
