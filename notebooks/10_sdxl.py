@@ -141,7 +141,7 @@ def vector_by_hand(conditioning, tokens: Tensor, sizes: Tensor) -> Tensor:
 # %%
 told_2 = base.net.conditioning
 tokens_2 = latent.tokenizer().encode(["a cat in the snow", "a dog"]).to(device)
-sizes_2 = torch.tensor([sdxl.FRAMED, upright(17)], device=device)
+sizes_2 = torch.tensor([sdxl.FRAMED, upright(17)], device=device).float()
 theirs_2 = told_2(2, tokens=tokens_2, sizes=sizes_2)["vector"]
 assert torch.equal(vector_by_hand(told_2, tokens_2, sizes_2), theirs_2)  # to the bit
 swapped_2 = sizes_2[:, [1, 0, 3, 2, 5, 4]]  # the control: width for height, left for top
@@ -411,8 +411,7 @@ taken_7 = {s: int((times.shifted(20, latent.SHIFT)[:-1] < s).sum()) for s in (0.
 
 # %%
 some_7 = {name: drawn_7[name][:4] for name in ("base alone", "refiner from 0.35", "refiner from 0.6")}
-centre_7 = [(16, 16)] * 4
-draw.zoomed(some_7, texts_7[:4], centre_7, "The same noise; to the right of each picture its middle, twice as large")
+draw.zoomed(some_7, texts_7[:4], "The same noise; to the right of each picture a quarter of it, twice as large")
 
 # %% [markdown]
 # What changed is too fine to be counted by eye. *Flaws*: the judge reads the picture, draws what it has read anew, and compares the finest band of both. **Predict** the order of the rows: flaws, and the share that shows its sentence.

@@ -37,7 +37,7 @@ def wavy(values: Tensor, features: Tensor, title: str) -> None:
     for k, colour in zip((0, len(values) // 2, len(values) - 1), CYCLE):
         right.plot(values, features @ features[k] / pairs, color=colour, label=f"with {values[k]:g}")
     right.set(xlabel="top of the crop, pixels", ylabel="cosine of two embeddings", title="alike where near")
-    right.legend()
+    right.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
     figure.suptitle(title)
 
 
@@ -45,10 +45,10 @@ def told_and_read(found: Mapping[str, tuple[Tensor, Tensor]], title: str) -> Non
     """A panel for each name: what was told (N,), to the right, and what was read in the picture (N,), upwards."""
     figure, axes = panels(1, len(found), size=(3.1, 3.0))
     for ax, (name, (told, read)) in zip(axes, found.items()):
-        limit = float(told.max()) + 1
+        limit = float(torch.cat([told, read]).max()) + 1
         ax.plot([0, limit], [0, limit], "-", color=BLACK, linewidth=0.8)
         ax.plot(told, read, "o", color=BLUE, markersize=4, alpha=0.7)
-        ax.set(xlabel="told, pixels", ylabel="read, pixels", title=name, ylim=(-2, limit + 1))
+        ax.set(xlabel="told, pixels", ylabel="read, pixels", title=name, ylim=(-2, limit + 2))
     figure.suptitle(title)
 
 
@@ -91,16 +91,18 @@ def heard(times: Sequence[float], gaps: Mapping[str, Mapping[str, Sequence[float
     figure.suptitle(title)
 
 
-def zoomed(rows: Mapping[str, Tensor], texts: Sequence[str], at: Sequence[tuple[int, int]], title: str) -> None:
-    """A row for each name: pictures (B, 3, S, S), each beside a quarter of it, from the corner in `at`, enlarged."""
-    n = len(texts)
+def zoomed(rows: Mapping[str, Tensor], texts: Sequence[str], title: str) -> None:
+    """A row for each name: pictures (B, 3, S, S), and beside each a quarter of it, enlarged: where there is most to see
+    in the first row's picture."""
+    first, half = next(iter(rows.values())), next(iter(rows.values())).shape[-1] // 2
+    windows = F.avg_pool2d((first - first[..., :1, :1]).abs().mean(1), half, 2)  # (B, h, h)
+    places = [divmod(int(place), windows.shape[-1]) for place in windows.flatten(1).argmax(1)]
     pairs = []
     for pictures in rows.values():
-        half = pictures.shape[-1] // 2
-        for picture, (top, left) in zip(pictures, at):
-            part = picture[:, top : top + half, left : left + half]
+        for picture, (top, left) in zip(pictures, places):
+            part = picture[:, 2 * top : 2 * top + half, 2 * left : 2 * left + half]
             pairs += [picture, F.interpolate(part[None], scale_factor=2, mode="nearest")[0]]
-    beside, side = 0.11 * max(map(len, rows)), next(iter(rows.values())).shape[-1] + 2
+    beside, n, side = 0.11 * max(map(len, rows)), len(texts), 2 * half + 2
     figure, (ax,) = panels(1, 1, size=(2.1 * n + beside, 1.05 * len(rows) + 0.9))
     grid(torch.stack(pairs), columns=2 * n, rows=list(rows), ax=ax)
     ax.set_xticks([side * (2 * i + 1) for i in range(n)], [fill(text, 28) for text in texts], fontsize=8)
