@@ -80,11 +80,11 @@ def load(sheets: Tensor, sizes: Tensor) -> Tensor:
     return torch.stack(squares)
 
 
-scenes_1 = place(sdxl.WORLD.prompts(1000, 5, "train"), 5)
+scenes_1 = place(sdxl.WORLD.prompts(60, 5, "train"), 5)
 found_1, sheets_1 = photographs(scenes_1, seeded(5)), sheet(scenes_1)
-by_hand_1 = load(sheets_1[:100], found_1["sizes"][:100])
-assert torch.allclose(by_hand_1, found_1["x0"][:100], atol=1e-6)
-assert not torch.allclose(by_hand_1, found_1["x0"][1:101], atol=0.1)  # the control: the next one's
+by_hand_1 = load(sheets_1, found_1["sizes"])
+assert torch.allclose(by_hand_1, found_1["x0"], atol=1e-6)
+assert not torch.allclose(by_hand_1, found_1["x0"].roll(1, 0), atol=0.1)  # the control: the next one's
 
 # %%
 sizes_1 = found_1["sizes"]
@@ -101,20 +101,21 @@ draw.loaded(
 # %% [markdown]
 # The *score* is for the refiner: what a rater would give (here a formula: how much of the detail and of the objects is left).
 #
-# **Predict**: of 1000 photographs, how many are too small, how many not square, and in how many does an object reach the border? The last is judged on plain ground alone.
+# **Predict**: of 1000 photographs, how many are too small, how many not square, and in how many does an object reach the border? (All on plain ground, where the judge can tell an object from the ground.)
 
 # %%
 plain_1 = place(PLAIN.prompts(1000, 6, "train"), 6)
-cut_1 = lambda x: float(cut_off(x).float().mean())
-photos_plain = photographs(plain_1, seeded(6))["x0"]
+photos_1 = photographs(plain_1, seeded(6))
+file_1, uncut_1 = photos_1["sizes"][:, :2], sheet(plain_1[:200])[..., :64, :64]
+share_1 = lambda yes: float(yes.float().mean())
 rows_1 = {
-    "smaller than 64 pixels": [float((sizes_1[:, :2].amin(1) < 64).float().mean())],
-    "not square": [float((sizes_1[:, 0] != sizes_1[:, 1]).float().mean())],
-    "an object is cut off": [cut_1(photos_plain)],
-    "… in the uncut scenes (control)": [cut_1(sheet(plain_1)[..., :64, :64])],
+    "smaller than 64 pixels": [share_1(file_1.amin(1) < 64)],
+    "not square": [share_1(file_1[:, 0] != file_1[:, 1])],
+    "an object is cut off": [share_1(cut_off(photos_1["x0"]))],
+    "… in scenes without a cut (control, of 200)": [share_1(cut_off(uncut_1))],
 }
-assert rows_1["… in the uncut scenes (control)"][0] == 0 < 0.2 < rows_1["an object is cut off"][0]
-show.table(rows_1, ["of 1000 photographs", "share"])
+assert rows_1["… in scenes without a cut (control, of 200)"][0] == 0 < 0.2 < rows_1["an object is cut off"][0]
+show.table(rows_1, ["of 1000 photographs", "share"], digits=2)
 
 # %% [markdown]
 # ## 2. Six numbers as waves (core, 15 minutes)
@@ -203,8 +204,8 @@ show.table(rows_3, ["R²", "told", "another picture's (control)", "(0, 0) told (
 # %% [markdown]
 # ## 4. Nothing cut off (core, 15 minutes)
 #
-# Three networks' worth of pictures: `unsized` saw the very same photographs and was never told of sizes; the base is told (0, 0); the base is told that 16 pixels are missing at the top. **Predict** the share of pictures with an
-# object cut off, for each. Section 1 has measured it for the photographs: a network that is not told *samples its training data*, faults and all.
+# Three times the same sentences: a network that saw the very same photographs and was never told of sizes; the base, told (0, 0); the base, told that 16 pixels are missing at the top.
+# **Predict** the share of pictures with an object cut off, for each. Section 1 has measured it for the photographs, and a network that is not told *samples its training data*, faults and all.
 
 # %%
 prompts_4, texts_4 = asked(PLAIN, 16)
@@ -223,9 +224,20 @@ told_4 = {
 }  # fmt: skip
 live_4 = lambda name: cut_4[name].float().mean() if name in cut_4 else "–"
 rows_4 = {name: [live_4(name), share] for name, share in told_4.items()}
-assert told_4["told (0, 0)"] <= told_4["not told"] / 3
-assert told_4["told (16, 0)"] > told_4["told (0, 0)"]
+assert told_4["told (0, 0)"] < told_4["not told"] < told_4["the photographs"] < told_4["told (16, 0)"]
 show.table(rows_4, ["an object is cut off", "of these 16", "of 100 (record; the photographs: 1000)"], digits=2)
+
+# %% [markdown]
+# Not told, it draws somewhat fewer cut objects than it was shown. That is guidance's doing: away from "no sentence" is towards frames in which the sentence is easy to see. **Predict** both columns at w = 0 and at w = 3.
+
+# %%
+by_w = {w: sdxl.pictures_of(unsized, codec, steps=20)(texts_4, w, range(16)).cpu() for w in (0.0, 3.0)}
+by_w[1.0] = drawn_4["not told"]
+rows_w = {f"not told, w = {w:g}": [share_1(cut_off(by_w[w])), float(detail(by_w[w]).mean())] for w in (0.0, 1.0, 3.0)}
+framed_4 = drawn_4["told (0, 0)"]
+rows_w["told (0, 0), w = 1 (control)"] = [share_1(cut_off(framed_4)), float(detail(framed_4).mean())]
+assert rows_w["not told, w = 0"][1] < rows_w["not told, w = 3"][1] < rows_w["told (0, 0), w = 1 (control)"][1]
+show.table(rows_w, ["16 pictures", "an object is cut off", "detail"], digits=2)
 
 # %% [markdown]
 # **And guidance?** Away from ∅: but what is ∅ told of sizes? Take a world in one dimension in which all is known: two sentences, three framings, each pair a Gaussian. Bayes' rule says that with the *same* size in both branches the
@@ -538,11 +550,11 @@ assert {call.kind for call in looking_9} == {"PixelTransformer", "PixelAttention
 diagram(calls_9, "SDXL's base here, as it ran; arrows: looks at the words")
 
 # %%
-parts_9 = trace(
-    base.net.conditioning, lambda: base.net.conditioning(1, **given_9), (torch.nn.Linear, Hidden, torch.nn.SiLU)
-)
-rows_9 = {f"{i + 1}. {call.name}": [call.kind, call.text, call.parameters] for i, call in enumerate(parts_9)}
-show.table(rows_9, ["in the conditioning", "is a", "what comes out", "parameters"])
+parts_9 = trace(base.net.conditioning, lambda: base.net.conditioning(1, **given_9), (torch.nn.Linear, torch.nn.SiLU))
+own_9 = [call for call in parts_9 if "encoders" not in call.name]  # the two towers are frozen, and known
+rows_9 = {f"{i + 1}. {call.name}": [call.kind, call.text, call.parameters] for i, call in enumerate(own_9)}
+assert [call.shapes[""] for call in own_9] == [(64,), (18, 64), (96,), (96,), (96,)]
+show.table(rows_9, ["what learns in the conditioning", "is a", "what comes out", "parameters"])
 
 # %% [markdown]
 # ## 10. Your turn: frame it yourself (extra, 10 minutes)
