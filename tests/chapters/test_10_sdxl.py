@@ -256,6 +256,28 @@ def test_the_ablation_is_what_the_benchmark_measured(root, lecture):
     assert min(row[0] for row in rows.values()) == rows["both"][0]
 
 
+def test_the_refiner_is_what_record_and_benchmark_say(root, lecture):
+    late = json.loads((root / "benchmarks" / "results" / "sdxl.json").read_text(encoding="utf-8"))["late"]
+    assert numbers(starting(lecture, "| t | .05")) == late["times"]
+    for name in ("base", "refiner"):
+        (line,) = (x for x in lecture.splitlines() if x.startswith(f"| {name} |") and len(numbers(x)) == 4)
+        assert numbers(line) == pytest.approx(late[name], abs=0.00006)
+    assert all(ours < 0.8 * theirs for ours, theirs in zip(late["refiner"], late["base"]))
+    told = sdxl.REFINER.record()["scores"]
+    for name in ("from 0.1", "from 0.2", "from 0.35", "from 0.6", "as img2img"):
+        row = "| " + name.replace("as ", "").replace("0.", ".") + " |"
+        said = [told[f"{name}, {what}"] for what in ("flaws of the base", "flaws", "right")]
+        assert numbers(starting(lecture, row))[-3:] == pytest.approx(said, abs=0.0051 * 0.01)
+    line = starting(lecture, "And drawn:")
+    floor = told["real pictures through the autoencoder, flaws"]
+    assert numbers(line) == pytest.approx([told["base alone, right"], floor], abs=0.00006)
+    line = starting(lecture, "So an expert, and no gain.").split("details of")[1]
+    assert numbers(line) == pytest.approx([told[f"score {score}, detail"] for score in (2, 6, 10)], abs=0.00001)
+    assert told["from 0.35, flaws"] > told["from 0.35, flaws of the base"], "a gain would have to be told"
+    assert abs(told["from 0.35, right"] - told["base alone, right"]) < 0.1
+    assert told["from 0.6, right"] < told["base alone, right"] - 0.2
+
+
 @pytest.mark.parametrize(
     ("row", "model"), [("SD 1", sdxl.SD_1), ("SD 2", stable_diffusion.MODEL), ("SDXL", sdxl.BASE)], ids=lambda x: str(x)
 )
@@ -270,7 +292,7 @@ def test_the_scorecard_is_what_the_records_say(lecture, row, model):
 def test_what_the_notebook_asks_to_predict_is_folded_away(lecture):
     assert lecture.count("<details>") == lecture.count("</details>") >= 10
     shown = re.sub(r"<details>.*?</details>", "", lecture, flags=re.DOTALL)
-    for told in (".584", ".97, of left", "told (8, 0) .29", ".94 *(.04)*"):
+    for told in (".584", ".97, of left", "told (8, 0) .29", ".94 *(.04)*", ".0297", "no gain"):
         assert told in lecture
         assert told not in shown
     assert "2816" in shown, "control: what is derived stays in sight"
