@@ -491,7 +491,7 @@ rows_7 = {"base alone": [0, flaw_7("base alone"), "–", "–", told_7["base alo
 for s in (0.2, 0.35, 0.6):
     rows_7[f"refiner from {s:g}"] = [taken_7[s], flaw_7(f"refiner from {s:g}"), *kept_7(f"from {s:g}")]
 rows_7["img2img from 0.35"] = [8, flaw_7("img2img from 0.35"), *kept_7("as img2img")]
-floor_7 = told_7["real pictures through the autoencoder, flaws"]
+floor_7 = told_7["real, flaws"]
 rows_7["real, through the autoencoder (floor)"] = ["–", "–", "–", floor_7, "–"]
 assert abs(told_7["from 0.2, flaws"] / told_7["from 0.2, flaws of the base"] - 1) < 0.05
 assert told_7["from 0.6, right"] < told_7["from 0.35, right"] - 0.1 < told_7["base alone, right"]

@@ -258,18 +258,25 @@ def test_the_ablation_is_what_the_benchmark_measured(root, lecture):
 
 def test_the_refiner_is_what_record_and_benchmark_say(root, lecture):
     late = json.loads((root / "benchmarks" / "results" / "sdxl.json").read_text(encoding="utf-8"))["late"]
-    assert numbers(starting(lecture, "| t | .05")) == late["times"]
-    for name in ("base", "refiner"):
-        (line,) = (x for x in lecture.splitlines() if x.startswith(f"| {name} |") and len(numbers(x)) == 4)
-        assert numbers(line) == pytest.approx(late[name], abs=0.00006)
     assert all(ours < 0.8 * theirs for ours, theirs in zip(late["refiner"], late["base"]))
+    found = sdxl.REFINER.record()["scores"]
+    for t in (0.1, 0.2, 0.35):
+        said = [
+            found[f"real, from {t:g} by the {who}, {what}"]
+            for what in ("error", "right")
+            for who in ("base", "refiner")
+        ]
+        row = starting(lecture, f"| real, t = {t:g} |".replace("0.", "."))
+        assert numbers(row)[1:] == pytest.approx(said, abs=0.00006)
+        assert said[1] < said[0]
+        assert said[3] == 1 > said[2]
     told = sdxl.REFINER.record()["scores"]
     for name in ("from 0.1", "from 0.2", "from 0.35", "from 0.6", "as img2img"):
         row = "| " + name.replace("as ", "").replace("0.", ".") + " |"
         said = [told[f"{name}, {what}"] for what in ("flaws of the base", "flaws", "right")]
         assert numbers(starting(lecture, row))[-3:] == pytest.approx(said, abs=0.0051 * 0.01)
-    line = starting(lecture, "And drawn:")
-    floor = told["real pictures through the autoencoder, flaws"]
+    line = starting(lecture, "The refiner behind the base:")
+    floor = told["real, flaws"]
     assert numbers(line) == pytest.approx([told["base alone, right"], floor], abs=0.00006)
     line = starting(lecture, "So an expert, and no gain.").split("details of")[1]
     assert numbers(line) == pytest.approx([told[f"score {score}, detail"] for score in (2, 6, 10)], abs=0.00001)
