@@ -92,7 +92,7 @@ EXERCISE = Exercise(
         Mistake("all-columns-together", _all_together, "You mixed the columns. They have different means, and what "
             "lies between these is then explained for free. One R² a column: sum over axis 0."),
         Mistake("never-below-0", lambda told, read: (1 - _left_over(told, read) / _spread(told)).clamp(min=0), "You "
-            "cut off at 0. Below 0 is who is worse than the mean, such as one who goes the other way; that must be seen."),
+            "cut off at 0. Below 0 is who is worse than the mean, such as one who goes the other way."),
     ),
     alternatives=(_by_hand, lambda told, read: (_spread(told) - _left_over(told, read)) / _spread(told)),
     hints=(

@@ -178,8 +178,8 @@ EXERCISE = Exercise(
         "function inside yours: read, six numbers → waves → one row, join, two layers, put back into the dict.",
         "`size = [round(n * side / min(h, w)) for n in (h, w)]`; a corner is one of n − side + 1. Waves: "
         "`sizes[..., None] * 10_000 ** (-torch.arange(K) / K)` is (B, 6, K), with K = features // 2.",
-        "`told = torch.cat([angles.cos(), angles.sin()], -1).flatten(1)`; `both = torch.cat([given['vector'], told], 1)`;"
-        " `given | {'vector': F.silu(both @ W1 + b1) @ W2 + b2}`.",
+        "`told = torch.cat([angles.cos(), angles.sin()], -1).flatten(1)`; `both = torch.cat([given['vector'], told], "
+        "1)`; `given | {'vector': F.silu(both @ W1 + b1) @ W2 + b2}`.",
     ),
     expected="NN, 0",
     trap="each of these trains, and each draws good pictures. Only a command shows it, and only a judge of corners who "

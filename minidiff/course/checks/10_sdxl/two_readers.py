@@ -11,8 +11,8 @@ from minidiff.validate import describe, require
 
 from .._common import normal
 
-Encode = Callable[[Tensor], tuple[Tensor | None, Tensor, Tensor | None]]
-Read = tuple[Tensor, Tensor, Tensor]
+Encode = Callable[[Tensor], Encoded]
+Read = tuple[Tensor | None, Tensor, Tensor]
 
 
 def _encoder(name: str, words: int, dim: int, pooled: int, length: int, unheard: int, g: Generator) -> Encode:
@@ -62,7 +62,7 @@ def read_both(first: Encode, second: Encode, ids: Tensor, tokens: Tensor) -> Rea
     """What two encoders say of one caption: `conditioning.Channels`."""
     towers = [_Tower(first, 1), _Tower(second, 1)]
     vector, context, mask = Channels(towers, [None, ids]).encode(tokens)
-    assert vector is not None and mask is not None
+    assert mask is not None
     return vector, context, mask
 
 
@@ -88,19 +88,19 @@ def _one_after_another(first: Encode, second: Encode, ids: Tensor, tokens: Tenso
 
 def _firsts_vector(first: Encode, second: Encode, ids: Tensor, tokens: Tensor) -> Read:
     one, other = first(tokens), second(ids[tokens])
-    return one[0], *_joined(one, other)[1:]  # type: ignore[return-value]
+    return one[0], *_joined(one, other)[1:]
 
 
 def _seconds_mask(first: Encode, second: Encode, ids: Tensor, tokens: Tensor) -> Read:
     one, other = first(tokens), second(ids[tokens])
     mask = other[2] if other[2] is not None else one[2]
-    return *_joined(one, other)[:2], mask  # type: ignore[return-value]
+    return *_joined(one, other)[:2], mask
 
 
 def _either(first: Encode, second: Encode, ids: Tensor, tokens: Tensor) -> Read:
     one, other = first(tokens), second(ids[tokens])
     masks = [mask for mask in (one[2], other[2]) if mask is not None]
-    return *_joined(one, other)[:2], torch.stack(masks).any(0)  # type: ignore[return-value]
+    return *_joined(one, other)[:2], torch.stack(masks).any(0)
 
 
 def _word_by_word(first: Encode, second: Encode, ids: Tensor, tokens: Tensor) -> Read:
