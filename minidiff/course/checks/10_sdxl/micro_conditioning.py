@@ -20,7 +20,7 @@ Given = dict[str, Tensor]
 Read = Callable[[Tensor], Given]
 Three = tuple[Tensor, Tensor, Callable[[Tensor, Tensor], Given]]
 WORDS, DIM = 5, 3
-PARTS = ("mlp.0.weight", "mlp.0.bias", "mlp.2.weight", "mlp.2.bias")
+PARTS: tuple[str, ...] = ("mlp.0.weight", "mlp.0.bias", "mlp.2.weight", "mlp.2.bias")
 
 
 def _reader(width: int, g: Generator) -> Read:
@@ -73,7 +73,7 @@ def micro_conditioning(
 
     width, out = len(weights[0]) - 6 * features, len(weights[1])
     told = initialised(lambda: Sized(Inner(), width, 6, out, features), 0)
-    named = dict(zip(PARTS, (w.mT if w.ndim == 2 else w for w in weights)))
+    named: Given = dict(zip(PARTS, (w.mT if w.ndim == 2 else w for w in weights)))
 
     def tell(tokens: Tensor, sizes: Tensor) -> Given:
         return functional_call(told, named, (len(tokens),), {"tokens": tokens, "sizes": sizes})
@@ -96,7 +96,7 @@ def _by_hand(flaw: str = "") -> Callable[..., Three]:
             top = int(torch.randint(tall - side + 1, (1,), generator=generator))
             left = int(torch.randint(wide - side + 1, (1,), generator=generator))
             x0[i] = large.narrow(1, top, side).narrow(2, left, side)
-            record = [h, w, top, left, side, side]
+            record: list[float] = [h, w, top, left, side, side]
             if flaw == "wide":
                 record[:4] = [w, h, left, top]
             if flaw == "late":

@@ -5,14 +5,14 @@ from collections.abc import Callable
 import torch
 from torch import Generator, Tensor, nn
 
-from minidiff.conditioning import Channels, Encoded
+from minidiff.conditioning import Channels, Encoded, TextEncoder
 from minidiff.course.exercise import Exercise, Inputs, Mistake
 from minidiff.validate import describe, require
 
 from .._common import normal
 
 Encode = Callable[[Tensor], Encoded]
-Read = tuple[Tensor | None, Tensor, Tensor]
+Read = tuple[Tensor | None, Tensor, Tensor | None]
 
 
 def _encoder(name: str, words: int, dim: int, pooled: int, length: int, unheard: int, g: Generator) -> Encode:
@@ -55,12 +55,15 @@ def _draw_readers(seed: int) -> list[Inputs]:
 class _Tower(nn.Module):
     def __init__(self, encode: Encode, dim: int):
         super().__init__()
-        self.encode, self.dim, self.out = encode, dim, 1
+        self.read, self.dim, self.out = encode, dim, 1
+
+    def encode(self, tokens: Tensor) -> Encoded:
+        return self.read(tokens)
 
 
 def read_both(first: Encode, second: Encode, ids: Tensor, tokens: Tensor) -> Read:
     """What two encoders say of one caption: `conditioning.Channels`."""
-    towers = [_Tower(first, 1), _Tower(second, 1)]
+    towers: list[TextEncoder] = [_Tower(first, 1), _Tower(second, 1)]
     vector, context, mask = Channels(towers, [None, ids]).encode(tokens)
     assert mask is not None
     return vector, context, mask
