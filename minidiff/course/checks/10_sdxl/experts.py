@@ -11,19 +11,24 @@ from minidiff.validate import describe, require
 
 from .._common import normal
 
-Denoise = Callable[[Tensor, Tensor], Tensor]
+Denoise = Callable[..., Tensor]
+Told = dict[str, Tensor]
 
 
 def _expert(name: str, a: float, knows: Callable[[Tensor], Tensor], words: str) -> Denoise:
     """Made-up; it refuses to be called for nothing, or at times that are not its own."""
 
-    def denoise(x_t: Tensor, t: Tensor) -> Tensor:
-        require(isinstance(x_t, Tensor) and len(x_t) > 0, f"the rows given to `{name}`", "none", "at least one")
-        fits = isinstance(t, Tensor) and tuple(t.shape) == (len(x_t),)
-        require(fits, f"the t given to `{name}`", describe(t), f"one time a row, shape ({len(x_t)},)")
+    def denoise(x_t: Tensor, t: Tensor, *, tokens: Tensor, score: Tensor) -> Tensor:
+        n = len(x_t)
+        require(n > 0, f"the rows given to `{name}`", "none", "at least one")
+        for told, value in (("t", t), ("score", score)):
+            fits = isinstance(value, Tensor) and tuple(value.shape) == (n,)
+            require(fits, f"the {told} given to `{name}`", describe(value), f"one a row, shape ({n},)")
+        fits = tokens.dtype == torch.int64 and tokens.shape == (n, 2)
+        require(fits, f"the tokens given to `{name}`", describe(tokens), f"int64, one caption a row, ({n}, 2)")
         require(bool(knows(t).all()), f"the t given to `{name}`", "a time that is not its own", words)
-        times = t.to(x_t).reshape(-1, *[1] * (x_t.ndim - 1))
-        return torch.tanh(a * x_t) + times
+        said = (t + score + tokens.sum(1)).to(x_t).reshape(-1, *[1] * (x_t.ndim - 1))
+        return torch.tanh(a * x_t) + said
 
     return denoise
 
@@ -35,7 +40,8 @@ def _draw_rows(seed: int) -> list[Inputs]:
         a, b = (1 + torch.rand(2, generator=g)).tolist()
         early = _expert("early", a, lambda t: t >= switch, "times from `switch` on")
         last = _expert("last", -b, lambda t: t < switch, "times below `switch`")
-        return early, last, switch, normal(shape, g, dtype), t
+        told = {"tokens": torch.randint(5, (shape[0], 2), generator=g), "score": normal(shape[:1], g, dtype)}
+        return early, last, switch, normal(shape, g, dtype), t, told
 
     few = lambda *times: torch.tensor(times, dtype=torch.float64)
     mixed = few(0.9, 0.1, 0.5, 0.25, 0.0, 1.0)[torch.randperm(6, generator=g)]
@@ -50,68 +56,79 @@ def _draw_rows(seed: int) -> list[Inputs]:
     ]
 
 
-def experts(early: Denoise, last: Denoise, switch: float, x_t: Tensor, t: Tensor) -> Tensor:
+def experts(early: Denoise, last: Denoise, switch: float, x_t: Tensor, t: Tensor, told: Told) -> Tensor:
     """Row by row what `sdxl.experts` does at one time for all."""
-    times = t.expand(len(x_t))
-    one = lambda f: lambda x, at: f(x, at.reshape(1))
-    both = sdxl.experts(one(early), one(last), switch)
-    return torch.cat([both(x_t[i : i + 1], times[i]) for i in range(len(x_t))])
+
+    def row(i: int) -> Tensor:
+        mine = _rows(told, slice(i, i + 1))
+        one = lambda denoise: lambda x, at: denoise(x, at.reshape(1), **mine)
+        return sdxl.experts(one(early), one(last), switch)(x_t[i : i + 1], t.expand(len(x_t))[i])
+
+    return torch.cat([row(i) for i in range(len(x_t))])
 
 
-def _split(early: Denoise, last: Denoise, late: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
+def _rows(told: Told, rows: Tensor | slice) -> Told:
+    return {name: value[rows] for name, value in told.items()}
+
+
+def _split(early: Denoise, last: Denoise, late: Tensor, x_t: Tensor, t: Tensor, told: Told) -> Tensor:
     """`last` for the rows `late`, `early` for the others."""
     x0, t = torch.empty_like(x_t), t.expand(len(x_t))
     for denoise, rows in ((early, ~late), (last, late)):
         if rows.any():
-            x0[rows] = denoise(x_t[rows], t[rows])
+            x0[rows] = denoise(x_t[rows], t[rows], **_rows(told, rows))
     return x0
 
 
-def _inclusive(early: Denoise, last: Denoise, switch: float, x_t: Tensor, t: Tensor) -> Tensor:
-    return _split(early, last, t.expand(len(x_t)) <= switch, x_t, t)
+def _inclusive(early: Denoise, last: Denoise, switch: float, x_t: Tensor, t: Tensor, told: Told) -> Tensor:
+    return _split(early, last, t.expand(len(x_t)) <= switch, x_t, t, told)
 
 
-def _the_other_way(early: Denoise, last: Denoise, switch: float, x_t: Tensor, t: Tensor) -> Tensor:
-    return _split(early, last, t.expand(len(x_t)) >= switch, x_t, t)
+def _the_other_way(early: Denoise, last: Denoise, switch: float, x_t: Tensor, t: Tensor, told: Told) -> Tensor:
+    return _split(early, last, t.expand(len(x_t)) >= switch, x_t, t, told)
 
 
-def _first_row_decides(early: Denoise, last: Denoise, switch: float, x_t: Tensor, t: Tensor) -> Tensor:
+def _first_row_decides(early: Denoise, last: Denoise, switch: float, x_t: Tensor, t: Tensor, told: Told) -> Tensor:
     times = t.expand(len(x_t))
-    return (last if times[0] < switch else early)(x_t, times)
+    return (last if times[0] < switch else early)(x_t, times, **told)
 
 
-def _both_on_all(early: Denoise, last: Denoise, switch: float, x_t: Tensor, t: Tensor) -> Tensor:
+def _both_on_all(early: Denoise, last: Denoise, switch: float, x_t: Tensor, t: Tensor, told: Told) -> Tensor:
     times = t.expand(len(x_t))
     late = (times < switch).reshape(-1, *[1] * (x_t.ndim - 1))
-    return torch.where(late, last(x_t, times), early(x_t, times))
+    return torch.where(late, last(x_t, times, **told), early(x_t, times, **told))
 
 
-def _not_put_back(early: Denoise, last: Denoise, switch: float, x_t: Tensor, t: Tensor) -> Tensor:
+def _not_put_back(early: Denoise, last: Denoise, switch: float, x_t: Tensor, t: Tensor, told: Told) -> Tensor:
     times = t.expand(len(x_t))
     late = times < switch
-    parts = [f(x_t[rows], times[rows]) for f, rows in ((early, ~late), (last, late)) if rows.any()]
-    return torch.cat(parts)
+    own = [(denoise, rows) for denoise, rows in ((early, ~late), (last, late)) if rows.any()]
+    return torch.cat([denoise(x_t[rows], times[rows], **_rows(told, rows)) for denoise, rows in own])
 
 
-def _called_for_nothing(early: Denoise, last: Denoise, switch: float, x_t: Tensor, t: Tensor) -> Tensor:
+def _called_for_nothing(early: Denoise, last: Denoise, switch: float, x_t: Tensor, t: Tensor, told: Told) -> Tensor:
     times = t.expand(len(x_t))
     x0, late = torch.empty_like(x_t), times < switch
-    x0[~late], x0[late] = early(x_t[~late], times[~late]), last(x_t[late], times[late])
+    for denoise, rows in ((early, ~late), (last, late)):
+        x0[rows] = denoise(x_t[rows], times[rows], **_rows(told, rows))
     return x0
 
 
-def _by_sorting(early: Denoise, last: Denoise, switch: float, x_t: Tensor, t: Tensor) -> Tensor:
+def _by_sorting(early: Denoise, last: Denoise, switch: float, x_t: Tensor, t: Tensor, told: Told) -> Tensor:
     order = t.expand(len(x_t)).argsort()
-    x, times = x_t[order], t.expand(len(x_t))[order]
+    x, times, said = x_t[order], t.expand(len(x_t))[order], _rows(told, order)
     n = int((times < switch).sum())
-    parts = [last(x[:n], times[:n])] if n else []
-    parts += [early(x[n:], times[n:])] if n < len(x) else []
+    parts = [last(x[:n], times[:n], **_rows(said, slice(n)))] if n else []
+    parts += [early(x[n:], times[n:], **_rows(said, slice(n, None)))] if n < len(x) else []
     return torch.cat(parts)[order.argsort()]
 
 
-def _by_rows(early: Denoise, last: Denoise, switch: float, x_t: Tensor, t: Tensor) -> Tensor:
-    times = t.expand(len(x_t)).split(1)
-    return torch.cat([(early if at >= switch else last)(x, at) for x, at in zip(x_t.split(1), times)])
+def _by_rows(early: Denoise, last: Denoise, switch: float, x_t: Tensor, t: Tensor, told: Told) -> Tensor:
+    found = []
+    for i, at in enumerate(t.expand(len(x_t))):
+        denoise = early if at >= switch else last
+        found.append(denoise(x_t[i][None], at[None], tokens=told["tokens"][i][None], score=told["score"][i][None]))
+    return torch.cat(found)
 
 
 EXERCISE = Exercise(
@@ -140,8 +157,10 @@ EXERCISE = Exercise(
     alternatives=(_by_sorting, _by_rows),
     hints=(
         "Which rows are late? A mask of bools (B,), from times that are (B,) even where one time is given for all.",
-        "`t.expand(len(x_t))`; `late = t < switch`; each network sees `x_t[rows], t[rows]`, if there are any.",
-        "`x0 = torch.empty_like(x_t)`, then `x0[late] = last(x_t[late], t[late])` if `late.any()`, and the others.",
+        "`t.expand(len(x_t))`; `late = t < switch`; each network sees `x_t[rows]`, `t[rows]` and the same rows of all "
+        "that is told, if there are any.",
+        "`x0 = torch.empty_like(x_t)`, then `x0[late] = last(x_t[late], t[late], **{name: value[late] for name, value "
+        "in told.items()})` if `late.any()`; and the others.",
     ),
     expected="NN, 0",
     trap="with one time for all, as every sampler has it, the first row decides rightly; and with where() only the "
