@@ -11,17 +11,15 @@
 
 # %%
 from copy import deepcopy
-from dataclasses import replace
 
 import torch
 import torch.nn.functional as F
-from torch import Generator, Tensor, nn
+from torch import Tensor, nn
 
 from minidiff import show, times
 from minidiff.conditioning import Encoded
 from minidiff.course import check, hint
-from minidiff.data.captions import captions
-from minidiff.data.photos import SIDE, STORED, crop, detail, photographs, sheet, stored
+from minidiff.data.photos import SIDE, STORED, crop, detail, photographs, sheet
 from minidiff.data.prompts import place
 from minidiff.judges.framing import corner, flaws
 from minidiff.judges.scorecard import matches
@@ -84,16 +82,24 @@ def explained(told: Tensor, read: Tensor) -> Tensor:
 
 # %%
 shuffled = CORNERS[torch.randperm(len(CORNERS), generator=seeded(0))]
-cuts = {"obeys": CORNERS, "cuts half": CORNERS // 2, "8 too far": CORNERS + 8 * (CORNERS > 0), "does not listen": shuffled}
+cuts = {
+    "obeys": CORNERS,
+    "cuts half": CORNERS // 2,
+    "8 too far": CORNERS + 8 * (CORNERS > 0),
+    "does not listen": shuffled,
+}
 shots = {name: crop(snowy, *at.T) for name, at in cuts.items()}
 reads = {name: corner(x) for name, x in shots.items()}
-squared = lambda read: torch.stack([torch.corrcoef(torch.stack([a, b]).double())[0, 1] ** 2 for a, b in zip(CORNERS.T, read.T)])
+squared = lambda read: torch.stack(
+    [torch.corrcoef(torch.stack([a, b]).double())[0, 1] ** 2 for a, b in zip(CORNERS.T, read.T)]
+)
 obedience = {name: [*checked_explained(CORNERS, read), *squared(read)] for name, read in reads.items()}
 row = torch.stack([x[[0, 2, 4, 6, 8]] for x in shots.values()]).flatten(0, 1)
 show.grid(row, 5, rows=list(shots), title="Told: 0, 6, 12, 18 and 24 pixels from the top", scale=0.9)
 
 # %%
-assert obedience["obeys"][0] == 1 and obedience["cuts half"][2] > 0.99 > 0.6 > obedience["cuts half"][0]
+assert obedience["obeys"][0] == 1
+assert obedience["cuts half"][2] > 0.99 > 0.6 > obedience["cuts half"][0]
 assert obedience["does not listen"][0] < 0
 show.table(obedience, ["18 pictures", "R², top", "R², left", "correlation², top", "correlation², left"], digits=2)
 
@@ -180,7 +186,9 @@ def off(model, told: dict, t: float) -> float:
 # %%
 moments = (0.8, 0.95)
 errors = {name: [off(model, told, t) for t in moments] for name, model in readers.items()}
-errors["another caption (control)"] = [off(readers["yours"], told | {"tokens": told["tokens"].roll(1, 0)}, t) for t in moments]
+errors["another caption (control)"] = [
+    off(readers["yours"], told | {"tokens": told["tokens"].roll(1, 0)}, t) for t in moments
+]
 assert abs(errors["yours"][0] - off(base, told, 0.8)) < 1e-5  # as the library reads
 assert errors["ids not translated"][0] > errors["yours"][0]
 few = {name: value[:6] for name, value in sdxl.conditions(base, texts, torch.tensor(sdxl.FRAMED)).items()}
@@ -228,29 +236,25 @@ def guided(denoise, x_t: Tensor, t: Tensor, told: dict, null: dict, away: dict, 
 
 
 # %% [markdown]
-# **Use it.** Eight snowy scenes, cut and sharp, are commanded: plainly; with $w=3$ by your function; and with six zeros in the branch without a sentence.
+# **Use it.** Six snowy scenes, cut and sharp, are commanded: plainly; with $w=3$ by your function; and with six zeros in the branch without a sentence.
 
 # %%
-frames = torch.tensor([upright(top) for top in TOPS[:, 0].tolist()] + [wide(left) for left in TOPS[:, 0].tolist()]).float()
-snow_prompts, snow_texts = asked(SNOW, len(CORNERS), 0)
-eight = {name: value[:8] for name, value in sdxl.conditions(base, snow_texts, frames).items()}
+lines = [upright(top) for top in TOPS[:, 0].tolist()] + [wide(left) for left in TOPS[:, 0].tolist()]
+frames, snow_texts = torch.tensor(lines).float(), asked(SNOW, len(CORNERS), 0)[1]
+six = {name: value[:6] for name, value in sdxl.conditions(base, snow_texts, frames).items()}
 silent, small = latent.null(), {"sizes": torch.tensor([16.0, 16, 0, 0, SIDE, SIDE])}
 ways = {"w = 0": (silent, 0.0), "w = 3": (silent, 3.0), "w = 3, zeros": (silent | {"sizes": torch.zeros(6)}, 3.0)}
-guided_pictures = {
-    name: drawn(lambda z, t, way=way: checked_guided(base, z, t, eight, way[0], small, way[1], 0.0), range(8))
-    for name, way in ways.items()
+led = {
+    name: drawn(lambda z, t, null=null, w=w: checked_guided(base, z, t, six, null, small, w, 0.0), range(6))
+    for name, (null, w) in ways.items()
 }
-cut = autoencoder.decode(autoencoder.latents(crop(snowy[:8], *CORNERS[:8].T)), clamp=True)
-guided_pictures["real"] = cut
-show.grid(torch.cat([x[:6] for x in guided_pictures.values()]), 6, rows=list(guided_pictures), title="The same noise, the same frame", scale=0.9)
+led["real"] = autoencoder.decode(autoencoder.latents(crop(snowy[:6], *CORNERS[:6].T)), clamp=True)
+show.grid(torch.cat(list(led.values())), 6, rows=list(led), title="The same noise, the same frame", scale=0.9)
 
 # %%
-sharp = {
-    name: [detail(x).mean(), (corner(x) - CORNERS[:8]).abs().double().mean(), matches(snow_prompts[:8], x).double().mean()]
-    for name, x in guided_pictures.items()
-}
-assert abs(sharp["w = 3"][0] / sharp["real"][0] - 1) < 0.2 < sharp["w = 3, zeros"][0] / sharp["real"][0] - 1
-show.table(sharp, ["8 pictures", "detail", "corner is off by, pixels", "show their sentence"], digits=2)
+sharp = {name: [detail(x).mean(), (corner(x) - CORNERS[:6]).abs().double().mean()] for name, x in led.items()}
+assert sharp["w = 3"][0] < 1.2 * sharp["real"][0] < sharp["w = 3, zeros"][0]
+show.table(sharp, ["6 pictures", "detail", "corner is off by, pixels"], digits=2)
 
 # %% [markdown]
 # **Want more?** Set w = 0 and v = 1, away from 16 pixels. The open experiment below goes on from there.
@@ -324,7 +328,12 @@ def files(sheets: Tensor, seed: int) -> list[Tensor]:
 
 
 conditioning = base.net.conditioning
-layers = [conditioning.mlp[0].weight.T, conditioning.mlp[0].bias, conditioning.mlp[2].weight.T, conditioning.mlp[2].bias]
+layers = [
+    conditioning.mlp[0].weight.T,
+    conditioning.mlp[0].bias,
+    conditioning.mlp[2].weight.T,
+    conditioning.mlp[2].bias,
+]
 read = lambda tokens: conditioning.inner(len(tokens), tokens=tokens)
 disk = files(snowy, 0)
 x0, sizes, tell = checked_micro_conditioning(disk, SIDE, seeded(1), read, layers, conditioning.features)
@@ -335,7 +344,8 @@ for i, ax in enumerate(axes[:6]):
     for panel, x, title in ((ax, disk[i], f"file {h}×{w}"), (axes[6 + i], x0[i], f"corner ({top}, {left})")):
         panel.imshow(((x.clamp(-1, 1) + 1) / 2).permute(1, 2, 0))
         panel.set_title(title, fontsize=8)
-        panel.axis("off")
+        panel.set(xticks=[], yticks=[])
+        panel.grid(False)
 assert loaded.min() > 0.9  # the record is what the pictures show
 
 # %% [markdown]
@@ -413,7 +423,9 @@ def experts(early, last, switch: float, x_t: Tensor, t: Tensor, told: dict[str, 
 # %%
 refiner = sdxl.REFINER.load()
 early = lambda x, t, tokens, sizes, score: base(x, t, tokens=tokens, sizes=sizes)
-last = lambda x, t, tokens, sizes, score: refiner(x, t, tokens=tokens, sizes=torch.cat([sizes[:, :4], score[:, None]], 1))
+last = lambda x, t, tokens, sizes, score: refiner(
+    x, t, tokens=tokens, sizes=torch.cat([sizes[:, :4], score[:, None]], 1)
+)
 known = told | {"score": shot["score"]}
 clock = 0.7 * (torch.arange(64) + 0.5)[torch.randperm(64, generator=seeded(3))] / 64
 with torch.no_grad():
@@ -434,20 +446,23 @@ show.table(expert_errors, ["error of x̂0", "t < 0.35", "t ≥ 0.35"], digits=3)
 # the same scene drawn without one.
 
 # %%
-ten = {name: value[:10] for name, value in sdxl.conditions(base, texts, torch.tensor(sdxl.FRAMED)).items()}
-ten["score"] = torch.full((10,), sdxl.BEST)
+plain = {name: value[:8] for name, value in sdxl.conditions(base, texts, torch.tensor(sdxl.FRAMED)).items()}
+plain["score"] = torch.full((8,), sdxl.BEST)
 switches = {"base alone": 0.0, "refiner below 0.35": sdxl.SWITCH}
-finished = {
-    name: drawn(lambda z, t, s=s: checked_experts(early, last, s, z, t.to(z), ten), range(10)) for name, s in switches.items()
+ends = {
+    n: drawn(lambda z, t, s=s: checked_experts(early, last, s, z, t.to(z), plain), range(8))
+    for n, s in switches.items()
 }
-show.grid(torch.cat([x[:6] for x in finished.values()]), 6, rows=list(finished), title="The same noise", scale=1.0)
+ends["real"] = autoencoder.decode(autoencoder.latents(sheet(place(prompts[:8], 0))[..., :SIDE, :SIDE]), clamp=True)
+show.grid(
+    torch.cat(list(ends.values())), 8, rows=list(ends), title="The same noise; real: through the autoencoder", scale=0.9
+)
 
 # %%
-readable = torch.stack([flaws(x).isfinite() for x in finished.values()]).all(0)
-flawed = {name: [flaws(x)[readable].mean(), detail(x)[readable].mean()] for name, x in finished.items()}
-real = autoencoder.decode(autoencoder.latents(sheet(place(prompts[:10], 0))[..., :64, :64]), clamp=True)
-flawed["real, through the autoencoder"] = [flaws(real)[readable].mean(), detail(real)[readable].mean()]
-show.table(flawed, ["10 pictures", "flaws", "detail"], digits=3)
+wrong = {name: flaws(x) for name, x in ends.items()}
+readable = torch.stack(list(wrong.values())).isfinite().all(0)
+flawed = {name: [wrong[name][readable].mean(), detail(x)[readable].mean()] for name, x in ends.items()}
+show.table(flawed, [f"{int(readable.sum())} pictures", "flaws", "detail"])
 
 # %% [markdown]
 # **Want more?** Tell the refiner a score of 2. And begin with a finished picture: noise it to t = 0.35 and let the refiner alone walk the rest (image to image).
@@ -472,11 +487,13 @@ def measured(v: float, side: int, w: float, command: int, n: int, seed: int) -> 
     prompts, texts = asked(WORLD, n, seed)
     told = sdxl.conditions(base, texts, torch.tensor([command, command, 0, 0, SIDE, SIDE]))
     away = {"sizes": torch.tensor([side, side, 0, 0, SIDE, SIDE]).float()}
-    x = drawn(lambda z, t: checked_guided(base, z, t, told, latent.null(), away, w, v), range(1000 * seed, 1000 * seed + n))
+    x = drawn(
+        lambda z, t: checked_guided(base, z, t, told, latent.null(), away, w, v), range(1000 * seed, 1000 * seed + n)
+    )
     return [float(detail(x).mean()), float(flaws(x).nanmean()), float(matches(prompts, x).float().mean())]
 
 
-def measure(v: float, side: int = 16, w: float = 0.0, command: int = SIDE, n: int = 6, seeds=range(2)) -> list[str]:
+def measure(v: float, side: int = 16, w: float = 0.0, command: int = SIDE, n: int = 4, seeds=range(2)) -> list[str]:
     """`measured` over sets of n pictures, mean ± spread."""
     found = torch.tensor([measured(v, side, w, command, n, seed) for seed in seeds])
     return [f"{m:.3f} ± {s:.3f}" for m, s in zip(found.mean(0).tolist(), found.std(0).tolist())]
@@ -484,7 +501,7 @@ def measure(v: float, side: int = 16, w: float = 0.0, command: int = SIDE, n: in
 
 # %%
 tried = {f"v = {v:g}": measure(v) for v in (0.0, 2.0)}
-show.table(tried, ["6 pictures, 2 sets", "detail", "flaws", "right"])
+show.table(tried, ["4 pictures, 2 sets", "detail", "flaws", "right"])
 
 # %% [markdown] answer="10-negative-size"
 # NN
