@@ -282,7 +282,7 @@ def micro_conditioning(pictures: list[Tensor], side: int, generator, read, weigh
     """(x0, sizes, tell): a batch with the record of what was done to it, and what a network is told of any sizes.
 
     pictures: B files (3, h, w), float32. read(tokens (B, L)) → {"vector": (B, P), "context": …, …}, float32.
-    weights: [(P + 6·features, E), (E,), (E, E), (E,)], float32, with gradients; features is even.
+    weights: [(P + 6·features, E), (E,), (E, E), (E,)], float32; features is even.
 
     Returns x0 (B, 3, side, side); sizes (B, 6) float32; tell(tokens (B, L), sizes (B, 6)) → a dict like `read`'s, whose
     vector is (B, E).

@@ -251,7 +251,6 @@ SLIPS = {
     "a bend at the end": ('"vector": hidden @ W2 + b2', '"vector": F.silu(hidden @ W2 + b2)'),
     "one bias": ("hidden @ W2 + b2", "hidden @ W2"),
     "added to the sentence's context": ("return given | {", 'return given | {"context": 0 * given["context"]} | {'),
-    "nothing to learn": ("hidden @ W2 + b2", "(hidden @ W2 + b2).detach()"),
     "the record that was kept": (
         "        given = read(tokens)\n",
         "        given, sizes = read(tokens), record[: len(tokens)]\n",

@@ -58,7 +58,7 @@ class _Tower(nn.Module):
         self.read, self.dim, self.out = encode, dim, 1
 
     def encode(self, tokens: Tensor) -> Encoded:
-        return self.read(tokens)
+        return Encoded(*self.read(tokens))  # a grader hands on plain tuples
 
 
 def read_both(first: Encode, second: Encode, ids: Tensor, tokens: Tensor) -> Read:
