@@ -142,15 +142,21 @@ class Norm(nn.LayerNorm):
 
     learned     cond_dim None: its own weight and bias, gate 1
     adaLN-Zero  cond_dim d: scale, shift and gate are a linear map of SiLU(cond), all zero at first (arXiv 2212.09748)
+    adaLN       the same with zero False: scale and shift alone, of a map that begins as any other does; gate 1
     shared      shared True: cond *is* scale, shift and gate, made once for all blocks; each adds its own constant
                 (adaLN-single, arXiv 2310.00426)
 
     cond: (B, d), or (B, L, d) where each token has its own; in the shared case 3·dim numbers in place of d.
     """
 
-    def __init__(self, dim: int, cond_dim: int | None = None, shared: bool = False, eps: float = 1e-5):
+    def __init__(
+        self, dim: int, cond_dim: int | None = None, shared: bool = False, eps: float = 1e-5, zero: bool = True
+    ):
         super().__init__(dim, eps=eps, elementwise_affine=cond_dim is None and not shared)
-        self.modulation = None if cond_dim is None or shared else zeroed(nn.Linear(cond_dim, 3 * dim))
+        require(zero or not shared, "zero", zero, "True where the modulation is shared")
+        self.modulation = None
+        if cond_dim is not None and not shared:
+            self.modulation = zeroed(nn.Linear(cond_dim, 3 * dim)) if zero else nn.Linear(cond_dim, 2 * dim)
         self.constant = nn.Parameter(torch.zeros(3 * dim)) if shared else None
 
     def forward(self, x: Tensor, cond: Tensor | None = None) -> tuple[Tensor, Tensor | float]:  # type: ignore[override]
@@ -160,8 +166,8 @@ class Norm(nn.LayerNorm):
         require(cond is not None, "cond", "nothing", "a condition: this norm is modulated")
         assert cond is not None
         made = cond + self.constant if self.constant is not None else self.modulation(F.silu(cond))  # type: ignore[misc]
-        scale, shift, gate = (made if made.ndim == 3 else made[:, None]).chunk(3, dim=-1)
-        return normed * (1 + scale) + shift, gate
+        scale, shift, *gate = (made if made.ndim == 3 else made[:, None]).split(normed.shape[-1], dim=-1)
+        return normed * (1 + scale) + shift, gate[0] if gate else 1.0
 
 
 def require_context(context: Tensor | None, context_dim: int | None, context_mask: Tensor | None = None) -> None:
@@ -179,29 +185,30 @@ def require_context(context: Tensor | None, context_dim: int | None, context_mas
 class Block(nn.Module):
     """x + g·attention(norm x), [+ cross-attention(norm x, context)], + g·MLP(norm x): (B, L, dim) → (B, L, dim).
 
-    Pre-norm (arXiv 2002.04745). cond_dim, shared: how a condition modulates the norms (`Norm`). context_dim: width of a
-    context (B, M, context_dim) that every token looks at: by an attention of its own after the first, or, where
-    `merged`, with its keys and values in the same softmax as the tokens' own. hidden: width of the MLP, 4·dim unless
-    given; gated: it is up₁(x)·activation(up₂(x)), with two maps of that width (arXiv 2002.05202). Masks: `Attend`.
-    rotate: turns queries and keys by their positions (`nn.rope`).
+    Pre-norm (arXiv 2002.04745). cond_dim, shared, zero: how a condition modulates the norms (`Norm`). context_dim:
+    width of a context (B, M, context_dim) that every token looks at: by an attention of its own after the first, or,
+    where `merged`, with its keys and values in the same softmax as the tokens' own. hidden: width of the MLP, 4·dim
+    unless given; gated: it is up₁(x)·activation(up₂(x)), with two maps of that width (arXiv 2002.05202). Masks:
+    `Attend`. rotate: turns queries and keys by their positions (`nn.rope`).
     """
 
     def __init__(
         self, dim: int, heads: int, *, cond_dim: int | None = None, shared: bool = False,
         context_dim: int | None = None, merged: bool = False, hidden: int | None = None,
         gated: bool = False, activation: Activation = F.gelu, qk_norm: bool = False, eps: float = 1e-5,
+        zero: bool = True,
     ):  # fmt: skip
         super().__init__()
         require(not merged or context_dim is not None, "merged", merged, "False without a context_dim")
         hidden = 4 * dim if hidden is None else hidden
         self.shared, self.context_dim, self.merged = shared, context_dim, merged
         self.activation, self.gated = activation, gated
-        self.norm1, self.attention = Norm(dim, cond_dim, shared, eps), Attention(dim, heads, qk_norm=qk_norm)
+        self.norm1, self.attention = Norm(dim, cond_dim, shared, eps, zero), Attention(dim, heads, qk_norm=qk_norm)
         if merged:
             self.context_k, self.context_v = (nn.Linear(context_dim, dim) for _ in "kv")  # type: ignore[arg-type]
         elif context_dim is not None:
             self.norm_cross, self.cross = nn.LayerNorm(dim, eps), Attention(dim, heads, context_dim, qk_norm=qk_norm)
-        self.norm2 = Norm(dim, cond_dim, shared, eps)
+        self.norm2 = Norm(dim, cond_dim, shared, eps, zero)
         self.up, self.down = nn.Linear(dim, hidden * (1 + gated)), nn.Linear(hidden, dim)
 
     def forward(

@@ -54,11 +54,11 @@ def tokenizer(length: int) -> WordTokenizer:
     return WordTokenizer([*vocabulary(("short",)), "some"], length)
 
 
-def build(length: int, dim: int = 96, depth: int = 6) -> Denoiser:
+def build(length: int, dim: int = 96, depth: int = 6, patch: int = 4) -> Denoiser:
     """1.0 M parameters: 16 tokens of 4×4 pixels, width 96, 6 blocks; x0-prediction judged as a velocity."""
     words = Words(len(tokenizer(length)), length, dim)
     net = DiT(
-        dim=dim, depth=depth, context_dim=dim, reads="merged", shared=True,
+        patch=patch, dim=dim, depth=depth, context_dim=dim, reads="merged", shared=True,
         place_std=0.3, activation=F.silu,
     )  # fmt: skip
     return Denoiser(Conditioned(words, net), Linear(), X0, velocity_weight)
