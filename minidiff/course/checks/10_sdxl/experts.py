@@ -162,7 +162,8 @@ EXERCISE = Exercise(
         "`x0 = torch.empty_like(x_t)`, then `x0[late] = last(x_t[late], t[late], **{name: value[late] for name, value "
         "in told.items()})` if `late.any()`; and the others.",
     ),
-    expected="NN, 0",
+    expected="errors of the base and the refiner 0.016 ± 0.003 and 0.001 ± 0.000 below t = 0.1, 0.016 ± 0.003 and "
+    "0.011 ± 0.001 from 0.2 to 0.35, 0.021 ± 0.004 and 0.223 ± 0.008 above, where the refiner has never been (5 sets).",
     trap="with one time for all, as every sampler has it, the first row decides rightly; and with where() only the "
     "bill shows that both were asked.",
 )  # fmt: skip

@@ -100,7 +100,8 @@ EXERCISE = Exercise(
         "Left over: of `read - told`. There was: of `told - told.mean(0)`. Whole numbers have no mean: `.double()`.",
         "`1 - (read - told).square().sum(0) / (told - told.mean(0)).square().sum(0)`, all in float64.",
     ),
-    expected="NN, 0",
+    expected="1.00 for who obeys, 0.59 for half of each corner and 0.57 for 8 pixels too many, whose squared "
+    "correlations are 1.00 and 0.96; −0.7 ± 0.7 for who does not listen (5 shuffles).",
     trap="whoever fits a line first, as most programs do, measures whether a number *has an influence*. "
     "A command is obeyed when the line is told = read.",
 )  # fmt: skip

@@ -179,7 +179,8 @@ EXERCISE = Exercise(
         "`told = torch.cat([angles.cos(), angles.sin()], -1).flatten(1)`; `both = torch.cat([given['vector'], told], "
         "1)`; `given | {'vector': F.silu(both @ W1 + b1) @ W2 + b2}`.",
     ),
-    expected="NN, 0",
+    expected="R² of told and read 0.988 ± 0.004 from the top and 0.957 ± 0.015 from the left, −2.2 with another's "
+    "corner; 0.93 ± 0.04 of the corners are read as multiples of 4, the width of a latent's place (5 seeds).",
     trap="each of these trains, and each draws good pictures. Only a command shows it, and only a judge of corners who "
     "has never seen the record.",
 )  # fmt: skip

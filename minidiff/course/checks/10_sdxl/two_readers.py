@@ -147,7 +147,8 @@ EXERCISE = Exercise(
         "`second(ids[tokens])`; the last axis; a mask that is None is True everywhere.",
         "`torch.cat([one, other], 2)`, and `mask = mask & each` for each mask that is not None.",
     ),
-    expected="NN, 0",
+    expected="an error of x̂0 of 0.096 ± 0.007 at t = 0.8; 0.172 ± 0.012 with ids that are not translated, worse than "
+    "a reader that is silent (CLIP 0.125 ± 0.008, texts 0.138 ± 0.009); 0.59 ± 0.07 with another caption (5 sets).",
     trap="untranslated ids are in range, and every shape fits. A network that is trained so learns some of it: it "
     "never needed to know what a word is called, only that it is always called the same.",
 )  # fmt: skip
