@@ -161,8 +161,8 @@ EXERCISE = Exercise(
         "`told | null` has the sizes of `told` and the tokens of `null`; a single row must become one a picture.",
         "`silent = denoise(x_t, t, **told | {'tokens': null['tokens'].expand_as(told['tokens'])})`, and so on.",
     ),
-    expected="a detail of 0.036 to 0.040 with w = 3, where real pictures have 0.039 to 0.041, and of 0.063 to 0.069 "
-    "with zeros in the silent branch (3 sets); the corner is off by 0.5 pixels and by 1.0.",
+    expected="with w = 3 a detail of 0.038 ± 0.001, where real pictures have 0.041 ± 0.001, and of 0.065 ± 0.003 with "
+    "zeros in the silent branch; the corner is off by 0.6 ± 0.2 pixels, and by 1.1 ± 0.2 (5 sets).",
     trap="a size of 0 looks like 'no size'. To a network that was never trained without one it is a very small "
     "picture, and guidance does the rest: the picture looks sharper, and its corner has moved.",
 )  # fmt: skip
