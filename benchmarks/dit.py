@@ -52,10 +52,10 @@ from minidiff.training import Batch, Draw, chunked, diffuse, fit
 RESULTS = Path(__file__).parent / "results" / "dit.json"
 BATCH, RATE = 32, 20e9
 """RATE: operations a second that estimates of CPU time are made with."""
-TOLD = {"dim": 48, "depth": 4, "patch": 4}
+TOLD: dict[str, Any] = {"dim": 48, "depth": 4, "patch": 4}
 TOLD_STEPS, SEEDS = 1500, 3
 SAMPLING_STEPS, STRENGTH = (5, 10, 25, 50, 100, 250), 1.0
-WIDTHS = (32, 48)
+WIDTHS = (24, 40)
 """Of the U-Net."""
 
 
@@ -86,7 +86,7 @@ def trained(model: Denoiser, draw: Draw, steps: int, seed: int, work: float, **o
 # ---------------------------------------------------------------- conditionings
 
 ONE = World(families=("one",))
-LABELS = [(kind, colour) for kind in SHAPES for colour in COLOURS]
+LABELS: list[tuple[str, str | None]] = [(kind, colour) for kind in SHAPES for colour in COLOURS]
 NOTHING = {"y": torch.tensor(len(LABELS))}
 
 
@@ -179,7 +179,7 @@ def scaled(records: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
         rows.append(row | {k: v for k, v in scores.items() if ", w=" in k and "another" not in k})
     rows.sort(key=lambda row: row["forward Gflops"])
     columns = [k for k in rows[0] if k not in ("model", "parameters", "tokens", "forward Gflops", "training Gflops")]
-    rank = lambda a, b: round(float(spearmanr([row[a] for row in rows], [row[b] for row in rows]).statistic), 4)
+    rank = lambda a, b: round(float(spearmanr([row[a] for row in rows], [row[b] for row in rows]).statistic), 4)  # type: ignore[attr-defined]
     return {
         "rows": rows,
         "floor": round(mean(record["scores"][f"floor, t={t:g}"] for t in dit.TIMES), 6),
