@@ -21,7 +21,7 @@ class Maps:
     def __init__(self, seed: int, channels: int, patch: int, dim: int, depth: int, dtype: torch.dtype):
         self.seed, self.dtype, self.closed, self.made = seed, dtype, False, set()
         inside = patch**2 * channels
-        block = {name: (dim, dim) for name in ("q", "k", "v", "out")} | {"modulation": (dim, 6 * dim)}
+        block = dict.fromkeys(("q", "k", "v", "out"), (dim, dim)) | {"modulation": (dim, 6 * dim)}
         block |= {"up": (dim, 4 * dim), "down": (4 * dim, dim)}
         self.widths = {f"blocks.{i}.{name}": width for i in range(depth) for name, width in block.items()}
         self.widths |= {"stem": (inside, dim), "last": (dim, 2 * dim), "head": (dim, inside)}
@@ -45,8 +45,7 @@ class Maps:
         return mapped
 
 
-def read(linear: Callable[..., Map], name: str, fan_in: int, fan_out: int, zero: bool, dtype: torch.dtype) -> dict:
-    """Weight and bias of a map, as nn.Linear has them."""
-    made = linear(name, fan_in, fan_out, zero=zero)
+def read(made: Map, fan_in: int, dtype: torch.dtype) -> dict[str, Tensor]:
+    """Weight and bias of a map, as nn.Linear has them, with their gradients."""
     bias = made(torch.zeros(fan_in, dtype=dtype))
     return {"weight": (made(torch.eye(fan_in, dtype=dtype)) - bias).mT, "bias": bias}

@@ -1,6 +1,5 @@
 """Exercise 11-excess: how far above the least loss, told in two ways."""
 
-
 import torch
 from torch import Generator, Tensor
 

@@ -1,11 +1,13 @@
 """Exercise 11-network: DiT with adaLN-Zero, from the patches to the patches."""
 
 from collections.abc import Callable
+from math import isqrt
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor, nn
+from torch.func import functional_call
 
 from minidiff.backbones.dit import DiT
 from minidiff.course.exercise import Exercise, Inputs, Mistake
@@ -35,7 +37,8 @@ def _draw_networks(seed: int) -> list[Inputs]:
 
 
 def _sides(n: int, patch: int) -> tuple[int, int]:
-    rows = {6: 2, 4: 2, 1: 1}[n]
+    """2×3, or square."""
+    rows = 2 if n == 6 else isqrt(n)
     return patch * rows, patch * (n // rows)
 
 
@@ -51,24 +54,28 @@ class _Silent(nn.Module):
 
 
 def dit(linear: Linear, place: Tensor, channels: int, patch: int, depth: int, heads: int) -> Net:
-    """The library's DiT with these weights; its modulations are one for each norm."""
+    """The library's DiT with the weights of these maps, as they are when it is called; two modulations a block."""
     (n, dim), inside = place.shape, patch**2 * channels
-    found, own = {"place": place}, lambda name, *rest: read(linear, name, *rest, place.dtype)
     ends = {"stem": (inside, dim, False), "last": (dim, 2 * dim, True), "head": (dim, inside, True)}
-    maps = {name: own(name, *rest) for name, rest in ends.items()}
-    names = {"q": "attention.q", "k": "attention.k", "v": "attention.v", "out": "attention.out"}
-    for i in range(depth):
-        six = own(f"blocks.{i}.modulation", dim, 6 * dim, True)
-        for half, norm in enumerate(("norm1", "norm2")):
-            maps[f"blocks.{i}.{norm}.modulation"] = {name: value.chunk(2)[half] for name, value in six.items()}
-        for name in ("q", "k", "v", "out", "up", "down"):
-            widths = {"up": (dim, 4 * dim), "down": (4 * dim, dim)}.get(name, (dim, dim))
-            maps[f"blocks.{i}.{names.get(name, name)}"] = own(f"blocks.{i}.{name}", *widths, False)
-    found |= {f"{name}.{part}": value for name, parts in maps.items() for part, value in parts.items()}
+    block = dict.fromkeys(("q", "k", "v", "out"), (dim, dim, False)) | {"modulation": (dim, 6 * dim, True)}
+    block |= {"up": (dim, 4 * dim, False), "down": (4 * dim, dim, False)}
+    widths = ends | {f"blocks.{i}.{name}": width for i in range(depth) for name, width in block.items()}
+    maps = {name: linear(name, width, out, zero=zero) for name, (width, out, zero) in widths.items()}
     net = DiT(channels, _sides(n, patch), patch, dim, depth, heads).to(place.dtype)
     net.time = _Silent(dim, place.dtype)
-    net.load_state_dict(found)
-    return lambda x_t, cond: net.requires_grad_(False)(x_t, torch.zeros(len(x_t)), vector=cond)
+
+    def run(x_t: Tensor, cond: Tensor) -> Tensor:
+        found = {"place": place}
+        for name, made in maps.items():
+            *where, last = name.split(".")
+            names = [f"attention.{last}"] if last in ("q", "k", "v", "out") else [last]
+            names = ["norm1.modulation", "norm2.modulation"] if last == "modulation" else names
+            for kind, value in read(made, widths[name][0], place.dtype).items():
+                parts = zip(names, value.chunk(len(names)))
+                found |= {".".join([*where, part, kind]): own for part, own in parts}
+        return functional_call(net, found, (x_t, torch.zeros(len(x_t))), {"vector": cond}, strict=True)
+
+    return run
 
 
 def _by_hand(flaw: str = "") -> Callable[..., Net]:
@@ -168,8 +175,8 @@ EXERCISE = Exercise(
     shortcuts=("minidiff.nn.block.Block", "minidiff.nn.block.Norm", "minidiff.nn.block.Attention",
         "minidiff.shapes.patchify", "minidiff.shapes.unpatchify"),
     hints=(
-        "Two parts. First make all maps, in a list of blocks. Then `net`: cut, stem, places; for each block modulation, "
-        "attention, MLP; at the end modulation, head, and the patches put together.",
+        "Two parts. First make all maps, in a list of blocks. Then `net`: cut, stem, places; for each block "
+        "modulation, attention, MLP; at the end modulation, head, and the patches put together.",
         "`s1, b1, g1, s2, b2, g2 = modulation(F.silu(cond))[:, None].chunk(6, -1)`; the norm is "
         "`F.layer_norm(x, (dim,)) * (1 + s1) + b1`; heads: `.unflatten(-1, (heads, -1)).transpose(1, 2)`.",
         "Cut: `x.reshape(B, C, H // p, p, W // p, p).permute(0, 2, 4, 3, 5, 1).reshape(B, N, -1)`. Back: reshape to "

@@ -72,7 +72,9 @@ def _token_by_token(height: int, width: int, dim: int) -> Tensor:
     rates, found = [10_000 ** (-4 * k / dim) for k in range(dim // 4)], torch.empty(height * width, dim)
     for n in range(height * width):
         row, column = divmod(n, width)
-        parts = [f(torch.tensor([axis * rate for rate in rates])) for axis in (column, row) for f in (torch.sin, torch.cos)]
+        parts = [
+            f(torch.tensor([axis * rate for rate in rates])) for axis in (column, row) for f in (torch.sin, torch.cos)
+        ]
         found[n] = torch.cat(parts)
     return found
 
