@@ -171,8 +171,12 @@ SLIPS = {
     "gates that begin as others do": ("6 * dim, zero=True)", "6 * dim)"),
     "a head that begins as others do": ("inside, zero=True)", "inside)"),
     "a last modulation that begins as others do": ("2 * dim, zero=True)", "2 * dim)"),
-    "all begins at zero": ('"v", "out")}', '"v")}\n        made["out"] = linear(f"blocks.{i}.out", dim, dim, zero=True)'),
-    "maps made at every call": ("    def net(x_t, cond):\n", '    def net(x_t, cond):\n        linear("stem", inside, dim)\n'),
+    "all begins at zero": (
+        '"v", "out")}', '"v")}\n        made["out"] = linear(f"blocks.{i}.out", dim, dim, zero=True)'
+    ),
+    "maps made at every call": (
+        "    def net(x_t, cond):\n", '    def net(x_t, cond):\n        linear("stem", inside, dim)\n'
+    ),
     "the stem twice": ("    last, head", '    stem = linear("stem", inside, dim)\n    last, head'),
     "an MLP of twice the width": ("up\", dim, 4 * dim)", "up\", dim, 2 * dim)"),
     "no places": (" + place\n", "\n"),
@@ -194,10 +198,12 @@ SLIPS = {
     "the MLP not modulated": ("modulated(x, scale_2, shift_2)", "F.layer_norm(x, (dim,))"),
     "the wrong root": ("(dim // heads) ** 0.5", "dim**0.5"),
     "no root": (" / (dim // heads) ** 0.5", ""),
-    "heads interleaved": ("unflatten(-1, (heads, -1)).transpose(1, 2)", "unflatten(-1, (-1, heads)).permute(0, 3, 1, 2)"),
+    "heads interleaved": (
+        "unflatten(-1, (heads, -1)).transpose(1, 2)", "unflatten(-1, (-1, heads)).permute(0, 3, 1, 2)"
+    ),
     "softmax over the queries": ("softmax(-1)", "softmax(-2)"),
     "GELU itself": (', approximate="tanh"', ""),
-    "ReLU": ('F.gelu(m["up"](modulated(x, scale_2, shift_2)), approximate="tanh")', 'F.relu(m["up"](modulated(x, scale_2, shift_2)))'),
+    "ReLU": ("F.gelu(", "(lambda x, approximate: F.relu(x))("),
     "one block": ("for m in blocks:", "for m in blocks[:1]:"),
     "the last block's maps": ("for m in blocks:", "for m in [blocks[-1]] * depth:"),
     "shift first at the end": ("*last(cond).chunk(2, -1)", "*last(cond).chunk(2, -1)[::-1]"),
