@@ -135,8 +135,9 @@ EXERCISE = Exercise(
         "`(guess - x0).square().flatten(1).mean(1)` is (B,). Subtract two such before you take the mean over B.",
         "The standard error of the mean of `values` (B,) is `values.std() / len(values) ** 0.5`.",
     ),
-    expected="M/4's excess at t = 0.95 is 0.0040 ± 0.0012 as loss minus floor and 0.0041 ± 0.0002 directly; at t = 0.5 both "
-    "ways say 0.0101 ± 0.0005 (5 sets of 96 scenes).",
-    trap="all ways have the same mean, and each standard error looks like one. Only repeating tells: over five sets of 96 "
-    "scenes loss minus floor spread by 0.0012 at t = 0.95; picture by picture its error says 0.0013, taken apart 0.0050.",
+    expected="M/4's excess at t = 0.95 is 0.0040 ± 0.0012 as loss minus floor and 0.0041 ± 0.0002 directly; at t"
+    " = 0.5 both ways say 0.0101 ± 0.0005 (5 sets of 96 scenes).",
+    trap="all ways have the same mean, and each standard error looks like one. Only repeating tells: over "
+    "five sets of 96 scenes loss minus floor spread by 0.0012 at t = 0.95; picture by picture its error"
+    " says 0.0013, taken apart 0.0050.",
 )  # fmt: skip

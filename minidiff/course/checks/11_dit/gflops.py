@@ -111,9 +111,9 @@ EXERCISE = Exercise(
         "Of a block: Q, K, V, O are 4·N·dim²; the MLP 8·N·dim²; scores and mixing N²·dim each; the modulation 6·dim².",
         "`2 * (2 * N * p * p * channels * dim + 2 * dim**2 + depth * (12 * N * dim**2 + 2 * N**2 * dim + 6 * dim**2))`",
     ),
-    expected="237.3 Gflops for the paper's largest network at 256 px, twice the 118.6 that the paper prints: it counts "
-    "multiply-adds. Half the patch costs 3.2 to 4.5 times as much in this chapter's networks, 4.1 times in the paper's, "
-    "from 4 to 2 (exact: nothing is drawn).",
-    trap="at few tokens the squares are a few per cent, and a factor of 2 is the same for all networks: no comparison "
-    "shows either. Only an absolute number does.",
+    expected="237.3 Gflops for the paper's largest network at 256 px, twice the 118.6 that the paper prints: it "
+    "counts multiply-adds. Half the patch costs 3.2 to 4.5 times as much in this chapter's networks, "
+    "4.1 times in the paper's, from 4 to 2 (exact: nothing is drawn).",
+    trap="at few tokens the squares are a few per cent, and a factor of 2 is the same for all networks: no "
+    "comparison shows either. Only an absolute number does.",
 )  # fmt: skip

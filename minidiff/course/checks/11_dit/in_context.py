@@ -133,9 +133,9 @@ EXERCISE = Exercise(
         "sequence?",
         "`x = torch.cat([z + place, extra], 1)`, then the blocks, then `x[:, : z.shape[1]]`.",
     ),
-    expected="two more tokens cost 9.0 % more than adaLN-Zero at 16 tokens, 1.0 % at 256. In a new network another label "
-    "moves 0.07 ± 0.01 of the answer, by cross-attention 0.65 ± 0.07, with adaLN 0.80 ± 0.07; with adaLN-Zero the answer "
-    "is 0 (5 seeds).",
-    trap="every cut of two tokens leaves the right shape, and a picture that lost its last patches to time and label "
-    "is noticed only when it is looked at.",
+    expected="two more tokens cost 9.0 % more than adaLN-Zero at 16 tokens, 1.0 % at 256. In a new network "
+    "another label moves 0.07 ± 0.01 of the answer, by cross-attention 0.65 ± 0.07, with adaLN 0.80 ± "
+    "0.07; with adaLN-Zero the answer is 0 (5 seeds).",
+    trap="every cut of two tokens leaves the right shape, and a picture that lost its last patches to time "
+    "and label is noticed only when it is looked at.",
 )  # fmt: skip

@@ -182,8 +182,9 @@ EXERCISE = Exercise(
         "Cut: `x.reshape(B, C, H // p, p, W // p, p).permute(0, 2, 4, 3, 5, 1).reshape(B, N, -1)`. Back: reshape to "
         "`(B, H // p, W // p, p, p, C)`, then `.permute(0, 5, 1, 3, 2, 4)`.",
     ),
-    expected="0.90 ± 0.10 of the pictures show one or two whole objects; with the places reversed 0.10 ± 0.06, as every "
-    "patch is drawn where another belongs; with the gates shut none (5 sets of 24).",
-    trap="each of these trains, and most train well: a network learns to live with swapped vectors or patches read "
-    "another way. Only weights that somebody else trained show it, and the zeros show only in the first steps.",
+    expected="0.90 ± 0.10 of the pictures show one or two whole objects; with the places reversed 0.10 ± 0.06, "
+    "as every patch is drawn where another belongs; with the gates shut none (5 sets of 24).",
+    trap="each of these trains, and most train well: a network learns to live with swapped vectors or "
+    "patches read another way. Only weights that somebody else trained show it, and the zeros show only"
+    " in the first steps.",
 )  # fmt: skip
