@@ -409,10 +409,10 @@ for name, found in known.items():
         values, errors = zip(*[four[2 * k : 2 * k + 2] for four in found.values()])
         axes[k].errorbar(systems.TIMES, values, errors, fmt=style, capsize=3, label=name)
         axes[k].set(title=f"The excess, {way}", xlabel="time t", ylabel="squared error")
+axes[1].set_ylim(axes[0].get_ylim())
 for ax in axes:
     ax.axhline(0, color="grey", lw=0.8)
     ax.legend(fontsize=8)
-axes[1].set_ylim(axes[0].get_ylim())
 
 # %%
 normal = {}
