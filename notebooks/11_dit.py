@@ -268,7 +268,7 @@ for how in ("adaLN", "adaLN-Zero"):
 assert max(rows_deep["adaLN-Zero"]) == min(rows_deep["adaLN-Zero"]) == 1.0
 assert rows_deep["adaLN"][-1] > 3
 lines_3 = {how: (range(1, 25), values) for how, values in rows_deep.items()}
-draw.curves(lines_3, "block", "variance, to that after block 1", "Before training: variance of the tokens")
+draw.curves(lines_3, "block", "to that after block 1", "Before training: variance of the tokens", log=False)
 
 # %% [markdown]
 # ## 4. Four ways to say it (core, 25 minutes)

@@ -91,13 +91,16 @@ def told(columns: Mapping[str, Sequence[Called]], tokens: int, title: str) -> No
     figure.suptitle(title)
 
 
-def curves(lines: Mapping[str, tuple[Sequence[float], Sequence[float]]], xlabel: str, ylabel: str, title: str) -> None:
-    """Lines {name: (x, y)}, y on a logarithmic axis."""
+def curves(
+    lines: Mapping[str, tuple[Sequence[float], Sequence[float]]], xlabel: str, ylabel: str, title: str, log: bool = True
+) -> None:  # fmt: skip
+    """Lines {name: (x, y)}, y on a logarithmic axis unless told otherwise."""
     _, (ax,) = panels(1, 1, size=(6.0, 3.1))
     for (name, (x, y)), style in zip(lines.items(), ("-", "-", "--", ":")):
         ax.plot(x, y, style, label=name)
-    ax.set(yscale="log", xlabel=xlabel, ylabel=ylabel, title=title)
-    _plain(ax.yaxis)
+    ax.set(yscale="log" if log else "linear", xlabel=xlabel, ylabel=ylabel, title=title)
+    if log:
+        _plain(ax.yaxis)
     ax.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
 
 
