@@ -31,11 +31,11 @@ def save(name: str) -> None:
 
 def family() -> None:
     """Six held-out sentences, seeds 0 … 5, by all nine."""
-    asked = scenes_text.WORLD.prompts(6, 22, "test")
+    asked = scenes_text.WORLD.prompts(6, 45, "test")
     drawn, right = {}, {}
     for name, shipped in dit.FAMILY.items():
         model = shipped.load()
-        title = f"{name.removeprefix('dit-').upper().replace('-', '/')}: {1e3 * dit.forward_gflops(model):.2g} Mflop"
+        title = f"{name.removeprefix('dit-').upper().replace('-', '/')}: {1e3 * dit.forward_gflops(model):.3g} Mflop"
         drawn[title] = dit.pictures_of(model, 25)(captions(asked), 1.0, range(6))
         right[title] = matches(asked, drawn[title]).tolist()
     print({name: sum(shown) for name, shown in right.items()}, "of", len(asked))

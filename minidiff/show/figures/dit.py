@@ -23,9 +23,9 @@ PATCHES = {"8": "s", "4": "o", "2": "^"}
 
 
 def _plain(axis: Axis) -> None:
-    """Numbers of a logarithmic axis as 0.2, 0.5, 1, 2, 5: not as powers of ten, and not all of them."""
+    """Numbers of a logarithmic axis as 0.2, 0.3, 0.5, 1: not as powers of ten, and not all of them."""
     axis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:g}"))
-    axis.set_minor_formatter(FuncFormatter(lambda v, _: f"{v:g}" if f"{v:.0e}"[0] in "25" else ""))
+    axis.set_minor_formatter(FuncFormatter(lambda v, _: f"{v:g}" if f"{v:.0e}"[0] in "235" else ""))
 
 
 def _apart(picture: Tensor, patch: int, gap: int = 2) -> Tensor:
@@ -132,16 +132,15 @@ def scaling(points: Mapping[str, tuple[float, float]], ylabel: str, title: str) 
 
 
 def family(drawn: Mapping[str, Tensor], right: Mapping[str, Sequence[bool]], texts: Sequence[str], title: str) -> None:
-    """3×3 panels, each the pictures (B, 3, S, S) of one model; crossed out: not what was asked. Captions below."""
+    """3×3 panels, each the pictures (B, 3, S, S) of one model; a cross: not what was asked. Captions below."""
     columns = len(texts) // 2
     figure, axes = panels(3, 3, size=(1.15 * columns, 2.45))
     side = next(iter(drawn.values())).shape[-1] + 2
     for ax, (name, pictures) in zip(axes, drawn.items()):
         grid(pictures, columns=columns, ax=ax, title=name)
         for i, shown in enumerate(right[name]):
-            x, y = (i % columns) * side, (i // columns) * side
             if not shown:
-                ax.plot([x + 1, x + side - 2], [y + 1, y + side - 2], color=RED, linewidth=1.3)
+                ax.plot((i % columns) * side + side - 3.2, (i // columns) * side + 2.2, "x", color=RED, markersize=6)
     asked = " · ".join(f"{i + 1} {text}" for i, text in enumerate(texts))
     figure.suptitle(title)
     figure.supxlabel(fill(asked, 34 * columns), fontsize=9)
@@ -169,7 +168,8 @@ def sampling(
     for name, (work, values) in lines.items():
         ax.plot(work, values, PATCHES[name[-1]] + "-", color=SIZES[name[0]], label=name)
     ax.plot(live[1], live[2], "*", color=RED, markersize=14, label=live[0])
-    ax.set(xscale="log", xlabel="Gflops of one picture", ylabel="shown wholly", ylim=(-0.03, 1.03), title=title)
+    ax.set(xscale="log", xlabel="Gflops of one picture", ylabel="shown wholly", title=title)
+    ax.set_ylim(bottom=-0.02)
     _plain(ax.xaxis)
     ax.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
 
