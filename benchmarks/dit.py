@@ -40,7 +40,7 @@ from minidiff.data.scenes import COLOURS, SHAPES, render
 from minidiff.denoiser import Denoiser
 from minidiff.guidance import bind
 from minidiff.judges.scenes import parse
-from minidiff.judges.scorecard import matches, shares
+from minidiff.judges.scorecard import matches
 from minidiff.optim import muon_groups
 from minidiff.predictions import X0, velocity_weight
 from minidiff.randomness import initialised
@@ -52,7 +52,7 @@ from minidiff.training import Batch, Draw, chunked, diffuse, fit
 RESULTS = Path(__file__).parent / "results" / "dit.json"
 BATCH, RATE = 32, 20e9
 """RATE: operations a second that estimates of CPU time are made with."""
-TOLD = {"dim": 48, "depth": 4, "patch": 4}
+TOLD: dict[str, Any] = {"dim": 48, "depth": 4, "patch": 4}
 TOLD_STEPS, SEEDS = 1500, 3
 SAMPLING_STEPS, STRENGTH = (5, 10, 25, 50, 100, 250), 1.0
 WIDTHS = (24, 40)
@@ -86,7 +86,7 @@ def trained(model: Denoiser, draw: Draw, steps: int, seed: int, work: float, **o
 # ---------------------------------------------------------------- conditionings
 
 ONE = World(families=("one",))
-LABELS = [(kind, colour) for kind in SHAPES for colour in COLOURS]
+LABELS: list[tuple[str, str | None]] = [(kind, colour) for kind in SHAPES for colour in COLOURS]
 NOTHING = {"y": torch.tensor(len(LABELS))}
 
 
@@ -176,10 +176,10 @@ def scaled(records: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
         row["training Gflops"] = round(3 * BATCH * record["steps"] * scores["forward Gflops"])
         for kind in ("loss", "excess"):
             row[kind] = round(mean(scores[f"{kind}, t={t:g}"] for t in dit.TIMES), 6)
-        rows.append(row | {k: v for k, v in scores.items() if ", w=" in k and "another" not in k})
+        rows.append(row | {k: v for k, v in scores.items() if ", w=" in k})
     rows.sort(key=lambda row: row["forward Gflops"])
-    columns = [k for k in rows[0] if k not in ("model", "parameters", "tokens", "forward Gflops", "training Gflops")]
-    rank = lambda a, b: round(float(spearmanr([row[a] for row in rows], [row[b] for row in rows]).statistic), 4)
+    columns = ["loss", "excess"] + [k for k in rows[0] if ", w=" in k and "another" not in k]
+    rank = lambda a, b: round(float(spearmanr([row[a] for row in rows], [row[b] for row in rows]).statistic), 4)  # type: ignore[attr-defined]
     return {
         "rows": rows,
         "floor": round(mean(record["scores"][f"floor, t={t:g}"] for t in dit.TIMES), 6),
@@ -199,8 +199,7 @@ def sampled(model: Denoiser, steps: int, n: int) -> dict[str, Any]:
     """n pictures of each family of captions at STRENGTH."""
     began, evaluations = time.process_time(), steps * (1 if STRENGTH == 0 else 2)
     found: dict[str, Any] = {"steps": steps, "Gflops": round(evaluations * dit.forward_gflops(model), 6)}
-    for family, (right, other) in shares(dit.pictures_of(model, steps), scenes_text.WORLD, STRENGTH, n).items():
-        found |= {family: right.share, f"{family}, another caption": other.share}
+    found |= dit.shown(dit.pictures_of(model, steps), STRENGTH, n)
     return found | {"cpu_s": round(time.process_time() - began, 1)}
 
 
@@ -245,8 +244,7 @@ def against_unet(steps: int, n: int = 512, shown: int = 150) -> dict[str, Any]:
         "errors": rounded(dit.errors(model, n)),
     }
     for w in (0.0, 1.0):
-        for family, (right, other) in shares(dit.pictures_of(model, 25), scenes_text.WORLD, w, shown).items():
-            found |= {f"{family}, w={w:g}": right.share, f"{family}, w={w:g}, another caption": other.share}
+        found |= {f"{k}, w={w:g}": share for k, share in dit.shown(dit.pictures_of(model, 25), w, shown).items()}
     return found
 
 

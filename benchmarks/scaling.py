@@ -17,7 +17,6 @@ import io
 import json
 import sys
 import time
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from itertools import product
 from pathlib import Path
@@ -35,12 +34,12 @@ from minidiff.checkpoints import write_whole
 from minidiff.conditioning import Conditioned, Frozen
 from minidiff.console import any_sign
 from minidiff.data.captions import captions
-from minidiff.data.prompts import Prompt, World, place
+from minidiff.data.prompts import World, place
 from minidiff.data.scenes import COLOURS, SHAPES, render
 from minidiff.denoiser import Denoiser
 from minidiff.encoders.text_lm import TextLM
-from minidiff.judges.scenes import Parsed, parse
-from minidiff.judges.scorecard import matches
+from minidiff.judges.scenes import parse
+from minidiff.judges.scorecard import matches, objects_there
 from minidiff.optim import Muon, muon_groups
 from minidiff.predictions import X0, velocity_weight
 from minidiff.randomness import initialised, randn_like
@@ -122,22 +121,11 @@ def shown(model: Denoiser, n: int = 200) -> dict[str, float]:
     prompts = WORLD.prompts(n, 0, "test")
     seen = parse(generate(captions(prompts), 0.0, range(n)))
     return {
-        "alignment": objects_there(prompts, seen),
-        "another caption": objects_there(prompts[1:] + prompts[:1], seen),
+        "alignment": round(objects_there(prompts, seen), 4),
+        "another caption": round(objects_there(prompts[1:] + prompts[:1], seen), 4),
         "all of it": round(float(matches(prompts, seen).float().mean()), 4),
         "readable": round(float(seen.readable.float().mean()), 4),
     }
-
-
-def objects_there(prompts: Sequence[Prompt], seen: Parsed) -> float:
-    """Of the objects named, the share (kind and colour) that is in the picture; none is in one that is unreadable."""
-    there = named = 0
-    for i, prompt in enumerate(prompts):
-        wanted = Counter(group.look for group in prompt.groups)
-        read = seen.scenes.objects(i) if seen.readable[i] else []
-        there += (wanted & Counter(thing[:2] for thing in read)).total()
-        named += wanted.total()
-    return round(there / named, 4)
 
 
 def run(encoder: TextLM, sizes: tuple[str, str], seed: int, steps: int) -> tuple[dict[str, Any], list[dict[str, Any]]]:

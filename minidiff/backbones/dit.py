@@ -38,7 +38,7 @@ class DiT(nn.Module):
     "adaLN"            their sum makes scale and shift of every norm; all weights begin as they do in any network
     "adaLN-Zero"       and a gate after every branch. Modulations and the last map begin at zero: each block is the
                        identity, and the network answers 0
-    The first two take no context besides. `equal_hidden` gives them as many parameters.
+    The first two take no context besides. `equal_hidden` gives all four as many parameters.
 
     hidden: width of the MLPs, 4·dim unless given. shared: one modulation for all blocks, plus a constant each (arXiv
     2310.00426), with "adaLN-Zero". place_std: of the learned positions at first. rotary: no learned positions but RoPE,

@@ -14,6 +14,7 @@ PAGES = (
     "latent",
     "stable_diffusion",
     "sdxl",
+    "dit",
     "sprite_features",
     "latent_strings",
     "text_lm",

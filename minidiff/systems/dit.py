@@ -15,7 +15,9 @@ squared error of x̂0 is floor + excess, where
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import lru_cache, partial
+from statistics import mean
 from typing import NamedTuple
 
 import torch
@@ -34,7 +36,8 @@ from minidiff.data.scenes import render
 from minidiff.denoiser import Denoiser
 from minidiff.guidance import Denoise, bind
 from minidiff.judges.coverage import precision, recall
-from minidiff.judges.scorecard import Generate, shares
+from minidiff.judges.scenes import parse
+from minidiff.judges.scorecard import Generate, matches, objects_there
 from minidiff.predictions import VELOCITY
 from minidiff.randomness import randn_like
 from minidiff.schedules import Linear
@@ -129,18 +132,18 @@ def exam(n: int = 512, world: World = scenes_text.WORLD, split: str | None = "te
         rows = slice(first, first + 64)
         exact = ExactScenes(prompts[rows], schedule)
         parts.append([exact.moments(x, t) for x, t in zip(x_t[:, rows], ts)])
-    mean, left = (torch.stack([torch.cat([p[k][i] for p in parts]) for k in range(len(ts))]) for i in (0, 1))
-    return Exam(prompts, x0, x_t, mean, left)
+    exact, left = (torch.stack([torch.cat([p[k][i] for p in parts]) for k in range(len(ts))]) for i in (0, 1))
+    return Exam(prompts, x0, x_t, exact, left)
 
 
 @torch.no_grad()
 def errors_of(denoise: Denoise, asked: Exam) -> list[dict[str, float]]:
     """For each of TIMES {"t", "loss", "floor", "excess"}. denoise: (x_t, t) → x̂0, told the captions of the exam."""
     rows = []
-    for t, x_t, mean, left in zip(TIMES, asked.x_t, asked.mean, asked.left):
+    for t, x_t, exact, left in zip(TIMES, asked.x_t, asked.mean, asked.left):
         guess = denoise(x_t, torch.tensor(t))
         far = lambda to, guess=guess: float((guess - to).square().mean())
-        rows.append({"t": t, "loss": far(asked.x0), "floor": float(left.mean()), "excess": far(mean)})
+        rows.append({"t": t, "loss": far(asked.x0), "floor": float(left.mean()), "excess": far(exact)})
     return rows
 
 
@@ -150,16 +153,32 @@ def errors(model: Denoiser, n: int = 512) -> list[dict[str, float]]:
     return errors_of(bind(model, tokens=scenes_text.tokenizer(LENGTH).encode(captions(asked.prompts))), asked)
 
 
+def shown(generate: Generate, w: float, n: int = 150, world: World = scenes_text.WORLD) -> dict[str, float]:
+    """What n pictures of each family of held-out captions show, by the parser: shares in [0, 1].
+
+    By the family's name, the pictures that show their caption wholly; "objects": of the objects named, those that are
+    there with their kind and colour; "readable". Each but the last also of another caption, the next one's: the control
+    that a generator which does not listen scores, too. Pictures have the seeds 0 … n − 1.
+    """
+    found, everything = {}, {"objects": [], "objects, another caption": [], "readable": []}
+    for family in world.families:
+        prompts = replace(world, families=(family,)).prompts(n, 0, "test")
+        seen = parse(generate(captions(prompts), w, range(n)))
+        for asked, of in ((prompts, ""), (prompts[1:] + prompts[:1], ", another caption")):
+            found[family + of] = float(matches(asked, seen).float().mean())
+            everything["objects" + of].append(objects_there(asked, seen))
+        everything["readable"].append(float(seen.readable.float().mean()))
+    return {name: round(value, 4) for name, value in (found | {k: mean(v) for k, v in everything.items()}).items()}
+
+
 def scores(model: Denoiser, n: int = 150, scenes: int = 512) -> dict[str, float]:
-    """Work, tokens, errors by time, and shares of n pictures in 25 steps that show their caption, or the next one's."""
+    """Work, tokens, errors by time, and what pictures in 25 steps show at w = 0 and 1: the names of `shown`, "w=1"."""
     grid = model.net.backbone.place  # type: ignore[union-attr]
     found = {"tokens": len(grid), "forward Gflops": round(forward_gflops(model), 6)}  # type: ignore[arg-type]
     for row in errors(model, scenes):
         found |= {f"{name}, t={row['t']:g}": round(row[name], 6) for name in ("loss", "floor", "excess")}
     for w in (0.0, 1.0):
-        for family, (right, other) in shares(pictures_of(model, steps=25), scenes_text.WORLD, w, n).items():
-            found[f"{family}, w={w:g}"] = round(right.share, 4)
-            found[f"{family}, w={w:g}, another caption"] = round(other.share, 4)
+        found |= {f"{name}, w={w:g}": share for name, share in shown(pictures_of(model, steps=25), w, n).items()}
     return found
 
 
@@ -191,7 +210,7 @@ def draw_fashion(batch: int = 32) -> Draw:
 
 
 OPTIONS = scenes_text.OPTIONS | {"ema_decay": 0.99}
-STEPS = 1000
+STEPS = 2000
 
 
 def _member(size: str, patch: int) -> Shipped[Denoiser]:

@@ -10,8 +10,20 @@ from minidiff.data.prompts import FAILURES, Group, Prompt, World, minimal_pairs,
 from minidiff.data.scenes import render
 from minidiff.data.sprites import SpriteWorld
 from minidiff.judges.scenes import parse
-from minidiff.judges.scorecard import QUESTIONS, Score, answer, matches, oracle, related, scorecard, shares, shows
+from minidiff.judges.scorecard import (
+    QUESTIONS,
+    Score,
+    answer,
+    matches,
+    objects_there,
+    oracle,
+    related,
+    scorecard,
+    shares,
+    shows,
+)
 from minidiff.judges.sentences import read
+from minidiff.randomness import seeded
 
 RED, BLUE = Group("circle", "red"), Group("square", "blue")
 
@@ -108,6 +120,18 @@ def test_shares_count_whole_pictures_by_family_beside_the_next_caption():
     assert heard == [(2.0, list(range(40)))] * 2
     assert {family: right.right for family, (right, _) in found.items()} == {"one": 40, "relation": 40}
     assert all(other.share < 0.2 for _, other in found.values())
+
+
+def test_objects_count_one_by_one():
+    """A red circle and a blue square: each picture shows both, one, neither, or noise, of which nothing is read."""
+    both = Prompt((RED, BLUE))
+    others = [Prompt((RED, Group("star", "green"))), Prompt((Group("circle", "blue"),))]
+    pictures = render(place([both, *others], seeded(0)))
+    noise = torch.rand((1, 3, 16, 16), generator=torch.Generator().manual_seed(0)) * 2 - 1
+    parsed = parse(torch.cat([pictures, noise]))
+    assert parsed.readable.tolist() == [True, True, True, False]
+    assert objects_there([both] * 4, parsed) == (2 + 1 + 0 + 0) / 8
+    assert objects_there([both, *others, both], parsed) == (2 + 2 + 1 + 0) / 7
 
 
 def test_geneval_asks_for_one_thing_at_a_time():

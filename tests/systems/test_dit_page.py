@@ -1,12 +1,16 @@
 """The page of DiT: its sizes, what is the same in all of them, and the errors that the exact denoiser tells apart."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
 from minidiff.data.captions import captions
 from minidiff.data.exact_scenes import ExactScenes, floor
-from minidiff.data.prompts import World
+from minidiff.data.prompts import World, place
 from minidiff.data.real import FASHION_NAMES
+from minidiff.data.scenes import render
+from minidiff.randomness import seeded
 from minidiff.schedules import Linear
 from minidiff.systems import dit, fashion, scenes_text
 from minidiff.training import step_generator
@@ -22,7 +26,7 @@ def untrained(size: str, patch: int) -> dit.Denoiser:
     """With nothing at zero, so that it answers, and hears its caption."""
     model, generator = dit.FAMILY[f"dit-{size}-{patch}"].untrained().requires_grad_(False).eval(), step_generator(0, 0)
     for p in model.parameters():
-        p += 0.05 * torch.randn(p.shape, generator=generator)
+        p += 0.3 * torch.randn(p.shape, generator=generator)
     return model
 
 
@@ -141,9 +145,33 @@ def test_scores_hold_all_that_the_benchmark_reads():
     assert found["tokens"] == 4
     assert found["forward Gflops"] == pytest.approx(dit.forward_gflops(dit.build("s", 8)), abs=1e-6)
     assert {f"{kind}, t={t:g}" for kind in ("loss", "floor", "excess") for t in dit.TIMES} <= found.keys()
-    families = {f"{f}, w={w}{of}" for f in ("one", "relation") for w in (0, 1) for of in ("", ", another caption")}
-    assert families <= found.keys()
-    assert len(found) == 2 + 18 + 8
+    both = {
+        f"{f}{of}, w={w}" for f in ("one", "relation", "objects") for w in (0, 1) for of in ("", ", another caption")
+    }
+    assert both <= found.keys()
+    assert len(found) == 2 + 18 + 2 * (6 + 1)
+
+
+def test_what_is_shown_of_right_pictures_and_of_those_of_other_captions():
+    """Pictures that are right by construction score 1, those drawn for the next caption what the control scores."""
+    world, n = scenes_text.WORLD, 40
+
+    def drawn(shift: int):
+        def generate(texts, w, seeds):
+            family = "relation" if "of" in texts[0] or "above" in texts[0] or "below" in texts[0] else "one"
+            prompts = replace(world, families=(family,)).prompts(n, 0, "test")
+            assert captions(prompts) == list(texts)
+            return render(place(prompts[shift:] + prompts[:shift], seeded(3)))
+
+        return generate
+
+    right, next_ones = dit.shown(drawn(0), 0.0, n), dit.shown(drawn(1), 0.0, n)
+    for name in ("one", "relation", "objects", "readable"):
+        assert right[name] == 1.0
+    for name in ("one", "relation", "objects"):
+        assert right[f"{name}, another caption"] < 0.5
+        assert next_ones[f"{name}, another caption"] == 1.0
+    assert next_ones["readable"] == 1.0
 
 
 # --- garments
