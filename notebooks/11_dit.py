@@ -171,7 +171,7 @@ for name_2, model_2 in (("learned by L/2", family["L/2"]), ("as L/2 began", dit.
     maps_2[name_2] = alike(model_2.net.backbone.place.detach().cpu(), (2, 5))
 near_2 = ((rows_2[:, None] - 2).abs() + (rows_2 - 5).abs()) == 1
 closer_2 = {name: float(m[near_2].mean() - m[~near_2].mean()) for name, m in maps_2.items()}
-assert closer_2["sines"] > 0.3
+assert min(closer_2["sines"], closer_2["learned by L/2"]) > 0.2
 assert abs(closer_2["as L/2 began"]) < 0.2  # the control
 draw.similarity(maps_2, (2, 5), "How alike the 64 places are to one of them")
 
@@ -381,7 +381,7 @@ rows_bench = {
     how: [row["parameters"], 1e3 * row["forward Gflops"], spread(row["excess"], 1e3), spread(row["right"])]
     for how, row in table_4.items()
 }
-assert all(row["right"]["mean"] > 0.5 > row["another label"]["mean"] for row in table_4.values())
+assert all(row["right"]["mean"] > 5 * row["another label"]["mean"] for row in table_4.values())  # the control
 draw.ranges(dots_4, "squared error above the floor", "1,500 steps, three seeds, equal parameters")
 show.table(rows_bench, ["told", "parameters", "Mflop a call", "above the floor · 1000", "shown"])
 

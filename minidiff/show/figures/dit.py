@@ -23,9 +23,15 @@ PATCHES = {"8": "s", "4": "o", "2": "^"}
 
 
 def _plain(axis: Axis) -> None:
-    """Numbers of a logarithmic axis as 0.2, 0.3, 0.5, 1: not as powers of ten, and not all of them."""
-    axis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:g}"))
-    axis.set_minor_formatter(FuncFormatter(lambda v, _: f"{v:g}" if f"{v:.0e}"[0] in "235" else ""))
+    """Numbers of a logarithmic axis as 0.2, 0.3, 0.5, 1: not as powers of ten, and fewer where it is long."""
+
+    def between(value: float, _: int | None = None) -> str:
+        low, high = axis.get_view_interval()
+        named = "235" if high < 30 * low else "25" if high < 300 * low else ""
+        return f"{value:g}" if f"{value:.0e}"[0] in named else ""
+
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.set_minor_formatter(FuncFormatter(between))
 
 
 def _apart(picture: Tensor, patch: int, gap: int = 2) -> Tensor:
@@ -168,7 +174,7 @@ def sampling(
     for name, (work, values) in lines.items():
         ax.plot(work, values, PATCHES[name[-1]] + "-", color=SIZES[name[0]], label=name)
     ax.plot(live[1], live[2], "*", color=RED, markersize=14, label=live[0])
-    ax.set(xscale="log", xlabel="Gflops of one picture", ylabel="shown wholly", title=title)
+    ax.set(xscale="log", xlabel="Gflops of one picture", ylabel="objects that are there", title=title)
     ax.set_ylim(bottom=-0.02)
     _plain(ax.xaxis)
     ax.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
