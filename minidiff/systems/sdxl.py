@@ -221,13 +221,13 @@ def pictures_of(
 
 @torch.no_grad()
 def refined(
-    refiner: Denoiser, autoencoder: VAE, pictures: Tensor, texts: Sequence[str], w: float, seeds: Sequence[int], *,
+    model: Denoiser, autoencoder: VAE, pictures: Tensor, texts: Sequence[str], w: float, seeds: Sequence[int], *,
     t0: float = SWITCH, steps: int = 8, sizes: Tensor | Sequence[float] = FRAMED, score: float = BEST,
 ) -> Tensor:  # fmt: skip
     """Finished pictures (B, 3, 64, 64), noised to t0 and drawn again: the refiner's other use, as img2img."""
-    told = conditions(refiner, texts, torch.as_tensor(sizes, dtype=torch.float32), score)
-    guide, schedule = autoencoder.latents(pictures), refiner.schedule
-    z = sdedit(guided(refiner, told, w), guide, t0, ddpm(schedule), schedule, steps, seeded(seeds))
+    told = conditions(model, texts, torch.as_tensor(sizes, dtype=torch.float32), score)
+    guide, schedule = autoencoder.latents(pictures), model.schedule
+    z = sdedit(guided(model, told, w), guide, t0, ddpm(schedule), schedule, steps, seeded(seeds))
     return autoencoder.decode(z, clamp=True)
 
 
@@ -256,8 +256,9 @@ def scores(model: Denoiser) -> dict[str, float]:
 def refiner_scores(model: Denoiser) -> dict[str, float]:
     """`sdxl_scores.refiner`, after the shipped base."""
     autoencoder = _autoencoder(model)
-    draws = partial(pictures_of, BASE.load().to(autoencoder.shift.device), autoencoder)
-    return sdxl_scores.refiner(draws, model, partial(refined, model, autoencoder), autoencoder)
+    models = {"base": BASE.load().to(autoencoder.shift.device), "refiner": model}
+    again = lambda model, *given, **more: refined(model, autoencoder, *given, **more)
+    return sdxl_scores.refiner(partial(pictures_of, models["base"], autoencoder), models, again, autoencoder)
 
 
 def first_scores(model: Denoiser) -> dict[str, float]:
@@ -281,7 +282,7 @@ UNSIZED = Shipped(
 )  # fmt: skip
 REFINER = Shipped(
     name="sdxl-refiner", purpose="the last, nearly noiseless steps of SDXL", build=build_refiner, draw=draw_late,
-    steps=1000, scores=refiner_scores, options=OPTIONS | {"ema_decay": 0.99},
+    steps=2500, scores=refiner_scores, options=OPTIONS,
 )  # fmt: skip
 SD_1 = Shipped(
     name="stable-diffusion-1", purpose="Stable Diffusion 1 for comparison: CLIP's last block, ε",

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from minidiff.codecs.vae import VAE
 from minidiff.data.captions import captions
-from minidiff.data.photos import MARGIN, SIDE, detail, sheet, stored
+from minidiff.data.photos import MARGIN, SIDE, detail, fine, sheet, stored
 from minidiff.data.prompts import Prompt, place
 from minidiff.data.scenes import render
 from minidiff.denoiser import Denoiser
@@ -109,16 +109,17 @@ def unsized(generate: Generate, n: int = 50) -> dict[str, float]:
 
 
 def refiner(
-    draws: Draws, model: Denoiser, again: Callable[..., Tensor], autoencoder: VAE, n: int = 100
+    draws: Draws, models: dict[str, Denoiser], again: Callable[..., Tensor], autoencoder: VAE, n: int = 100
 ) -> dict[str, float]:
     """Flaws of the finest detail, and shares of right pictures, of the base alone and with a refiner from each switch.
 
-    Flaws are compared on pictures that are right in both. again(pictures, texts, w, seeds): the form of img2img.
+    Flaws are compared on pictures that are right in both. models: the "base" and the "refiner". again(model, pictures,
+    texts, w, seeds, t0=…): the form of img2img, `sdxl.refined`.
     """
     prompts, texts = asked(WORLD, n)
-    alone = draws()(texts, 1.0, range(n))
+    alone, model = draws()(texts, 1.0, range(n)), models["refiner"]
     refine = {f"from {s:g}": draws(model, switch=s)(texts, 1.0, range(n)) for s in SWITCHES}
-    refine |= {"as img2img": again(alone, texts, 1.0, range(n))}
+    refine |= {"as img2img": again(model, alone, texts, 1.0, range(n))}
     before, right = flaws(alone), matches(prompts, alone)
     found = {"base alone, right": round(float(right.float().mean()), 4)}
     for name, x in refine.items():
@@ -126,9 +127,27 @@ def refiner(
         found[f"{name}, right"] = round(float(still.float().mean()), 4)
         found[f"{name}, flaws"] = round(float(after[right & still].mean()), 5)
         found[f"{name}, flaws of the base"] = round(float(before[right & still].mean()), 5)
-    real = flaws(_through(autoencoder, render(place(prompts, 3), SIDE)))
-    found["real pictures through the autoencoder, flaws"] = round(float(real.nanmean()), 5)
     for score in (2, 6, 10):
         x = draws(model, score=score)(texts[: n // 3], 1.0, range(n // 3))
         found[f"score {score}, detail"] = round(float(detail(x).mean()), 4)
-    return found
+    return found | redrawn(models, again, autoencoder, n)
+
+
+def redrawn(
+    models: dict[str, Denoiser], again: Callable[..., Tensor], autoencoder: VAE, n: int = 100
+) -> dict[str, float]:
+    """What the last steps do by themselves: n real pictures, noised to each switch and drawn from there by each model.
+
+    Of each the error of the finest detail, from what the autoencoder makes of the picture, and how many are right.
+    """
+    prompts, texts = asked(WORLD, n)
+    real = render(place(prompts, 3), SIDE)
+    kept = _through(autoencoder, real)
+    found = {"real, right": float(matches(prompts, kept).float().mean()), "real, flaws": float(flaws(kept).nanmean())}
+    for switch in SWITCHES[:3]:
+        for name, model in models.items():
+            x = again(model, real, texts, 1.0, range(n), t0=switch)
+            key = f"real, from {switch:g} by the {name}"
+            found[f"{key}, right"] = float(matches(prompts, x).float().mean())
+            found[f"{key}, error"] = float(fine(x - kept).square().mean().sqrt())
+    return {name: round(value, 5) for name, value in found.items()}
