@@ -297,6 +297,10 @@ def test_the_nine_are_what_their_records_say(lecture, facts):
     assert numbers([line.replace("−", "-").rstrip(".")])[:2] == pytest.approx(ranks, abs=0.0051)
     assert ranks[0] <= -0.9
     assert ranks[0] < ranks[1]
+    l8, m4 = said["L/8"], said["M/4"]
+    assert l8["forward Gflops"] > m4["forward Gflops"]
+    assert l8["excess"] > m4["excess"]
+    assert facts["scaling"]["spearman with forward Gflops"]["objects, w=1"] < 0.9, "objects follow less strictly"
 
 
 def test_expected_losses_are_what_the_records_say(lecture):
