@@ -408,8 +408,8 @@ loss_5 = [rows_5[name]["loss"] for name in family]
 by_5 = {what: spearman([rows_5[name][what] for name in family], loss_5) for what in columns_5}
 assert abs(by_5["forward Gflops"] - facts["scaling"]["spearman with forward Gflops"]["loss"]) < 1e-3
 assert by_5["forward Gflops"] <= -0.9
-told_5 = ", ".join(f"with {what} {value:.2f}" for what, value in by_5.items())
-draw.scaling(points_5, "squared error above the floor", f"Rank correlation of the loss {told_5}")
+told_5 = ", ".join(f"{value:.2f} with {what.removeprefix('forward ')}" for what, value in by_5.items())
+draw.scaling(points_5, "squared error above the floor", f"Ranks of the loss: {told_5}")
 
 # %%
 show.table(
