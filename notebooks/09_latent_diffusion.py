@@ -815,4 +815,4 @@ playground = show.explore(
 # - In section 7, use 512 codes and `decay=None`. Does the codebook loss avoid the collapse?
 # - In section 10, mask the *latents* with an oval. How broad is the seam?
 #
-# Then the [exercises](../exercises/09_latent_diffusion.ipynb). Chapter 10 tells the network how large the picture was: SDXL.
+# Then the [exercises](../exercises/09_latent_diffusion.ipynb). [Chapter 10](10_sdxl.ipynb) tells the network how large the picture was: SDXL.

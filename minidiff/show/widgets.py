@@ -66,7 +66,7 @@ class Explorer:
             describe(draw),
             "a function and at least one control",
         )
-        self.draw = draw
+        self.draw, self.held = draw, False
         self.controls = {name: _control(name, spec) for name, spec in controls.items()}
         # In its own size: a VBox would stretch it over the page, and blur it.
         natural = {"align_self": "flex-start", "max_width": "100%"}
@@ -80,12 +80,21 @@ class Explorer:
         return {name: control.value for name, control in self.controls.items()}
 
     def set(self, **values: Any) -> None:
-        for name, value in values.items():
+        """Controls move together: the figure is drawn once, when the last has moved, if any has."""
+        for name in values:
             require(name in self.controls, "control", name, f"one of {sorted(self.controls)}")
-            self.controls[name].value = value
+        before, self.held = self.values, True
+        try:
+            for name, value in values.items():
+                self.controls[name].value = value
+        finally:
+            self.held = False
+        if self.values != before:
+            self._redraw()
 
-    def _redraw(self, change: object) -> None:
-        self.picture.value = png(self.draw(**self.values))
+    def _redraw(self, change: object = None) -> None:
+        if not self.held:
+            self.picture.value = png(self.draw(**self.values))
 
 
 def _control(name: str, spec: Slider | Sequence[Any]) -> ipywidgets.ValueWidget:
@@ -111,14 +120,18 @@ def explore(
     text to edit (its first value), or a list of choices, options being values or (label, value) pairs.
     """
     explorer = Explorer(draw, controls)
-    pages = [png(draw(**{**explorer.values, **values})) for values in static] or [explorer.picture.value]
-    view = {"version_major": 2, "version_minor": 0, "model_id": explorer.box.model_id}
+    display(fallback(explorer, explorer.box, static), raw=True)
+    return explorer
+
+
+def fallback(explorer: Explorer, box: ipywidgets.Box, static: Sequence[Mapping[str, Any]] = ()) -> dict[str, Any]:
+    """What `display` shows raw: `box` where it can live, else a picture of the settings in `static`, stacked."""
+    pages = [png(explorer.draw(**{**explorer.values, **values})) for values in static] or [explorer.picture.value]
+    view = {"version_major": 2, "version_minor": 0, "model_id": box.model_id}
     settings = ", ".join(f"{name} = {value}" for name, value in explorer.values.items())
     # In text, as a notebook keeps it: what is displayed raw is not encoded on its way into the file.
     picture = b64encode(_stack(pages)).decode("ascii")
-    bundle = {WIDGET_VIEW: view, "image/png": picture, "text/plain": f"[interactive figure: {settings}]"}
-    display(bundle, raw=True)
-    return explorer
+    return {WIDGET_VIEW: view, "image/png": picture, "text/plain": f"[interactive figure: {settings}]"}
 
 
 def _stack(pages: Sequence[bytes]) -> bytes:

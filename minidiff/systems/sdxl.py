@@ -51,7 +51,7 @@ from minidiff.validate import describe, require
 CONTEXT, POOLED, EMBEDDING = 64, 64, 96
 """Widths of what the U-Net's pixels look at, of the pooled sentence beside the sizes, and of the time embedding."""
 SWITCH = 0.35
-"""The refiner knows the times below. σ/α there is that of the 200th of Stable Diffusion's 1000, where SDXL's begins."""
+"""The refiner knows the times below. σ/α there is about that of the 200th of Stable Diffusion's 1000, as in SDXL."""
 FRAMED = (SIDE, SIDE, 0, 0, SIDE, SIDE)
 """Sizes of a sharp square picture of which nothing was cut."""
 BEST = 10.0
