@@ -640,4 +640,4 @@ playground = show.explore(
 # - In section 7, let the refiner draw from pure noise. What does a network make of times it has never seen?
 # - In section 7, give base and refiner different sentences.
 #
-# Then the [exercises](../exercises/10_sdxl.ipynb). Chapter 11 exchanges the U-Net for a transformer: DiT.
+# Then the [exercises](../exercises/10_sdxl.ipynb). [Chapter 11](11_dit.ipynb) exchanges the U-Net for a transformer: DiT.
