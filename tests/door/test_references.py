@@ -22,7 +22,7 @@ PAPER = re.compile(r"\d{4}\.\d{4,5}[).,]*\s*$")
 ELSEWHERE = re.compile(r"(?:(?:chapter|lecture)\s(?P<chapter>\d\d)|(?P<kind>lecture|notebook)),\s$", re.IGNORECASE)
 CHAPTERS = re.compile(r"\b[Cc]hapters? \[?(\d+)(?:\]\([^)]*\))?(?:(?:,| and| to) \[?(\d+))?")
 EXERCISE = re.compile(r"\b[Ee]xercise (?:(\d\d)\.)?(\d+)\b")
-LINK = re.compile(r"\[([^\]]*)\]\(([^()\s]+)\)")
+LINK = re.compile(r"(?<!\w)\[([^\]]*)\]\(([^()\s]+)\)")  # after a word it is code: layers[name](x)
 SMALL = {"the", "and", "for", "that", "with", "has", "have", "must", "not", "what", "one", "its", "are"}
 
 

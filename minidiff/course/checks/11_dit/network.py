@@ -62,7 +62,7 @@ def dit(linear: Linear, place: Tensor, channels: int, patch: int, depth: int, he
     widths = ends | {f"blocks.{i}.{name}": width for i in range(depth) for name, width in block.items()}
     maps = {name: linear(name, width, out, zero=zero) for name, (width, out, zero) in widths.items()}
     net = DiT(channels, _sides(n, patch), patch, dim, depth, heads).to(place.dtype)
-    net.time = _Silent(dim, place.dtype)
+    net.time = _Silent(dim, place.dtype)  # type: ignore[assignment]
 
     def run(x_t: Tensor, cond: Tensor) -> Tensor:
         found = {"place": place}
@@ -138,6 +138,7 @@ def _run(net: object, linear: Maps, place: Tensor, channels: int, patch: int, de
     found = net(x, c)
     fits = isinstance(found, Tensor) and found.shape == x.shape
     require(fits, "what net(x_t, cond) returns", describe(found), f"shape {tuple(x.shape)}, like x_t")
+    assert isinstance(found, Tensor)
     total = (found * torch.arange(found.numel(), dtype=found.dtype).reshape(found.shape).cos()).sum()
     pulls = (torch.zeros_like(x), torch.zeros_like(c))
     if total.requires_grad:
