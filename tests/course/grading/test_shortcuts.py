@@ -71,6 +71,20 @@ ANSWERING = {
     },
     "09-quantize": {"minidiff.codecs.vqvae.Quantizer", "minidiff.randomness.initialised"},
     "09-v-and-eps": set(),
+    "10-explained": {"minidiff.judges.framing.explained"},
+    "10-two-readers": {"minidiff.conditioning.Channels"},
+    "10-branches": {"minidiff.guidance.mix_conditions"},
+    "10-micro-conditioning": {
+        "minidiff.conditioning.Sized",
+        "minidiff.data.photos.crop",
+        "minidiff.randomness.initialised",
+    },
+    "10-experts": {"minidiff.systems.sdxl.experts"},
+    "11-in-context": set(),
+    "11-gflops": set(),
+    "11-places": {"minidiff.nn.embeddings.waves"},
+    "11-network": {"minidiff.backbones.dit.DiT"},
+    "11-excess": set(),
 }
 
 
