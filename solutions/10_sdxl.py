@@ -22,6 +22,7 @@ from minidiff.course import check, hint
 from minidiff.data.photos import SIDE, STORED, crop, detail, photographs, sheet
 from minidiff.data.prompts import place
 from minidiff.judges.framing import corner, flaws
+from minidiff.judges.scenes import parse
 from minidiff.judges.scorecard import matches
 from minidiff.randomness import randn, seeded
 from minidiff.samplers import ddpm, sample
@@ -495,7 +496,8 @@ def measured(v: float, side: int, w: float, command: int, n: int, seed: int) -> 
     x = drawn(
         lambda z, t: checked_guided(base, z, t, told, latent.null(), away, w, v), range(1000 * seed, 1000 * seed + n)
     )
-    return [float(detail(x).mean()), float(flaws(x).nanmean()), float(matches(prompts, x).float().mean())]
+    seen = parse(x)
+    return [float(detail(x).mean()), float(flaws(x, seen).nanmean()), float(matches(prompts, seen).float().mean())]
 
 
 def measure(v: float, side: int = 16, w: float = 0.0, command: int = SIDE, n: int = 3, seeds=range(2)) -> list[str]:

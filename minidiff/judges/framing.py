@@ -5,7 +5,7 @@ from torch import Tensor
 
 from minidiff.data.photos import MARGIN, SIDE, fine, sheet_grounds
 from minidiff.data.scenes import GROUNDS, LIGHT, render
-from minidiff.judges.scenes import parse
+from minidiff.judges.scenes import Parsed, parse
 from minidiff.validate import describe, require, require_floating
 
 HIDDEN = 0.1
@@ -48,13 +48,14 @@ def cut_off(pictures: Tensor) -> Tensor:
     return border.sum(1) >= CUT
 
 
-def flaws(pictures: Tensor) -> Tensor:
+def flaws(pictures: Tensor, read: Parsed | None = None) -> Tensor:
     """How wrong the finest detail of pictures is: root mean square, (B,), NaN where no object can be read.
 
     What is read in a picture is drawn anew, without a flaw, and the upper bands of both (`photos.fine`) are compared.
+    read: what `parse` says of them, if that is known already.
     """
     x = _require_pictures(pictures)
-    read = parse(x)
+    read = parse(x) if read is None else read
     away = fine(x - render(read.scenes, SIDE)).square().flatten(1).mean(1).sqrt()
     return torch.where(read.readable & (read.scenes.kind >= 0).any(1), away, torch.nan)
 

@@ -64,12 +64,16 @@ class Parsed:
 
 @dataclass(frozen=True)
 class _Templates:
-    """T drawings of one object, pooled to P = 256 pixels."""
+    """T drawings of one object, pooled to P = 256 pixels. Shapes, which come in six colours, stand before U sprites."""
 
     cover: Tensor  # (T, P)
     paint: Tensor  # (T, 3, P), colour times coverage; a shape is white here
-    tinted: Tensor  # (T,) bool: does it come in the six colours?
+    tinted: Tensor  # (T,) bool: is it a shape?
     label: Tensor  # (T, 4): kind, size, row, column
+    # Products of these that `_gains` needs every time, and that take it as long as all the rest:
+    cover2: Tensor  # (T, P)
+    own2: Tensor  # (U, P): sums over the channels of paint²
+    own: Tensor  # (U, 3, P): paint times coverage
 
 
 @lru_cache
@@ -89,7 +93,9 @@ def _templates(side: int) -> _Templates:
                     paint.append(pooled[:3])
                     label.append((kind, size, row, column))
     labels = torch.tensor(label)
-    return _Templates(torch.stack(cover), torch.stack(paint), labels[:, 0] < len(SHAPES), labels)
+    m, colours, tinted = torch.stack(cover), torch.stack(paint), labels[:, 0] < len(SHAPES)
+    sprites = colours[~tinted]
+    return _Templates(m, colours, tinted, labels, m**2, (sprites**2).sum(1), sprites * m[~tinted, None])
 
 
 def _gains(t: _Templates, below: Tensor, left: Tensor, seen: Tensor) -> Tensor:
@@ -98,8 +104,8 @@ def _gains(t: _Templates, below: Tensor, left: Tensor, seen: Tensor) -> Tensor:
     below: (B, 3, P), the picture under the new object. left: (B, 3, P), the residual of the whole picture without it.
     seen: (B, P), how much of each pixel later objects leave free. A sprite's six entries are alike.
     """
-    shapes = int(t.tinted.sum())  # shapes come first
-    m, m2, palette = t.cover, t.cover**2, PALETTE.to(left)  # (T, P), (T, P), (6, 3)
+    shapes = int(t.tinted.sum())
+    m, m2, palette = t.cover, t.cover2, PALETTE.to(left)  # (T, P), (T, P), (6, 3)
     left, s2 = seen[:, None] * left, seen[:, None] ** 2
     # With all channels summed, ⟨s·d, r⟩ = c·⟨m, s·r⟩ − ⟨m, x̂·s·r⟩ and
     # ‖s·d‖² = |c|²·⟨m², s²⟩ − 2c·⟨m², s²·x̂⟩ + ⟨m², s²·x̂²⟩.
@@ -111,9 +117,8 @@ def _gains(t: _Templates, below: Tensor, left: Tensor, seen: Tensor) -> Tensor:
     energy[:, :shapes] += (s2[:, 0] @ ms2.T)[..., None] * (palette**2).sum(1)
     energy[:, :shapes] -= 2 * ((s2 * below) @ ms2.T).transpose(1, 2) @ palette.T
     if shapes < len(m):
-        paint, mp = t.paint[shapes:], m[shapes:, None]
-        inner[:, shapes:] += torch.einsum("bcp,tcp->bt", left, paint)[..., None]
-        own = s2[:, 0] @ (paint**2).sum(1).T - 2 * torch.einsum("bcp,tcp->bt", s2 * below, paint * mp)
+        inner[:, shapes:] += torch.einsum("bcp,tcp->bt", left, t.paint[shapes:])[..., None]
+        own = s2[:, 0] @ t.own2.T - 2 * torch.einsum("bcp,tcp->bt", s2 * below, t.own)
         energy[:, shapes:] += own[..., None]
     return torch.stack([2 * inner - energy, energy])
 

@@ -17,6 +17,7 @@ from minidiff.data.prompts import Prompt, place
 from minidiff.data.scenes import render
 from minidiff.denoiser import Denoiser
 from minidiff.judges.framing import corner, cut_off, explained, flaws
+from minidiff.judges.scenes import parse
 from minidiff.judges.scorecard import Generate, matches, shares
 from minidiff.systems.imagen import WORLD
 
@@ -123,7 +124,8 @@ def refiner(
     before, right = flaws(alone), matches(prompts, alone)
     found = {"base alone, right": round(float(right.float().mean()), 4)}
     for name, x in refine.items():
-        after, still = flaws(x), matches(prompts, x)
+        read = parse(x)
+        after, still = flaws(x, read), matches(prompts, read)
         found[f"{name}, right"] = round(float(still.float().mean()), 4)
         found[f"{name}, flaws"] = round(float(after[right & still].mean()), 5)
         found[f"{name}, flaws of the base"] = round(float(before[right & still].mean()), 5)

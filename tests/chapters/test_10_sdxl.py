@@ -286,7 +286,9 @@ def test_the_refiner_is_what_record_and_benchmark_say(root, lecture):
 
 
 @pytest.mark.parametrize(
-    ("row", "model"), [("SD 1", sdxl.SD_1), ("SD 2", stable_diffusion.MODEL), ("SDXL", sdxl.BASE)], ids=lambda x: str(x)
+    ("row", "model"),
+    [("SD 1", sdxl.SD_1), ("SD 2", stable_diffusion.MODEL), ("SDXL", sdxl.BASE)],
+    ids=["SD 1", "SD 2", "SDXL"],
 )
 def test_the_scorecard_is_what_the_records_say(lecture, row, model):
     entry = model.record()
