@@ -1,5 +1,5 @@
 """The door, opened: a real JupyterLab on this machine, a real browser, chapter 01 from top to bottom, a slider moved,
-strokes painted with a mouse.
+strokes painted and a frame dragged with a mouse.
 
 The browser may speak to 127.0.0.1 and to nobody else: whatever it asks of another host is refused and fails the test.
 """
@@ -14,10 +14,11 @@ import sys
 import time
 import urllib.request
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Page, Route, WebSocket, sync_playwright
+from playwright.sync_api import Locator, Page, Route, WebSocket, sync_playwright
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
@@ -233,13 +234,15 @@ def drag(page, canvas, start, end) -> None:
     page.mouse.up()
 
 
-def test_a_mouse_paints_and_the_button_samples(lab, chromium, tmp_path):
-    put_notebook(lab, "notebooks/paint.ipynb", PAINT)
+@contextmanager
+def canvas_of(lab: str, chromium: str, name: str, source: str) -> Iterator[tuple[Page, Locator, Locator]]:
+    """A notebook of one cell, run: its page, its canvas, the picture beside it. Nothing may have failed at the end."""
+    put_notebook(lab, f"notebooks/{name}.ipynb", source)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium, headless=True, args=FLAGS)
         page = browser.new_page(viewport={"width": 1280, "height": 1000})
         watch = Watch(page, lab)
-        page.goto(f"{lab}/lab/tree/notebooks/paint.ipynb?reset&token={TOKEN}")
+        page.goto(f"{lab}/lab/tree/notebooks/{name}.ipynb?reset&token={TOKEN}")
         page.wait_for_selector(".jp-Notebook .jp-Cell", timeout=2 * MINUTE)
         page.wait_for_function(IDLE, timeout=2 * MINUTE)
         page.evaluate(RUN_ALL)
@@ -249,7 +252,23 @@ def test_a_mouse_paints_and_the_button_samples(lab, chromium, tmp_path):
         canvas = page.locator(".jp-OutputArea-output canvas").first
         canvas.wait_for(timeout=MINUTE)
         canvas.scroll_into_view_if_needed()
-        image = page.locator(".jp-OutputArea-output img").first
+        yield page, canvas, page.locator(".jp-OutputArea-output img").first
+        browser.close()
+    assert watch.errors == []
+    assert watch.outside == []
+
+
+def changed(page: Page, image: Locator, before: str) -> str:
+    """The picture's pixels once they are others than `before`, or after a minute."""
+    after, until = before, time.monotonic() + 60
+    while after == before and time.monotonic() < until:
+        page.wait_for_timeout(200)
+        after = image.evaluate(PIXELS)
+    return after
+
+
+def test_a_mouse_paints_and_the_button_samples(lab, chromium, tmp_path):
+    with canvas_of(lab, chromium, "paint", PAINT) as (page, canvas, image):
         before = image.evaluate(PIXELS)
         assert canvas.evaluate(INKED) == 0
         drag(page, canvas, (0.25, 0.5), (0.75, 0.5))
@@ -257,12 +276,43 @@ def test_a_mouse_paints_and_the_button_samples(lab, chromium, tmp_path):
         page.screenshot(path=tmp_path / "painted.png")
         assert image.evaluate(PIXELS) == before  # painting alone samples nothing
         page.get_by_role("button", name="sample").click()
-        after, until = before, time.monotonic() + 60
-        while after == before and time.monotonic() < until:
-            page.wait_for_timeout(200)
-            after = image.evaluate(PIXELS)
+        after = changed(page, image, before)
         page.screenshot(path=tmp_path / "sampled.png")
-        browser.close()
-    assert after != before, "the button was pressed and the picture did not change"
-    assert watch.errors == []
-    assert watch.outside == []
+        assert after != before, "the button was pressed and the picture did not change"
+
+
+# ---------------------------------------------------------------- a frame to drag
+
+FRAME = """import matplotlib.pyplot as plt
+import torch
+from minidiff.show.framer import frame
+
+def draw(top, left):
+    figure = plt.figure(figsize=(2, 2))
+    figure.text(0.2, 0.5, f"({top:.0f}, {left:.0f})")
+    return figure
+
+framer = frame(draw, torch.ones(3, 96, 96), 64)"""
+# Where the frame's upper edge is: the first row of the canvas with a whole line of its colour.
+EDGE = """canvas => {
+    const {data, width, height} = canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height);
+    for (let y = 0; y < height; y++) {
+        let dark = 0;
+        for (let x = 0; x < width; x++) dark += data[4 * (y * width + x) + 2] < 100;
+        if (dark > width / 2) return y;
+    }
+    return -1;
+}"""
+
+
+def test_a_mouse_drags_the_frame_and_the_model_draws_when_it_lets_go(lab, chromium, tmp_path):
+    with canvas_of(lab, chromium, "frame", FRAME) as (page, canvas, image):
+        before = image.evaluate(PIXELS)
+        page.wait_for_function(f"canvas => ({EDGE})(canvas) >= 0", arg=canvas.element_handle(), timeout=MINUTE)
+        assert canvas.evaluate(EDGE) <= 3
+        drag(page, canvas, (0.3, 0.3), (0.3, 0.3 + 20 / 96))  # 20 pixels of the sheet
+        page.wait_for_function(f"canvas => ({EDGE})(canvas) > 50", arg=canvas.element_handle(), timeout=MINUTE)
+        after = changed(page, image, before)
+        page.screenshot(path=tmp_path / "dragged.png")
+        assert canvas.evaluate(EDGE) <= 66  # 60 screen pixels, and a line of 3
+        assert after != before, "the hand let go and the picture did not change"
