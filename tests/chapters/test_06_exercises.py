@@ -5,15 +5,9 @@ from functools import partial
 import pytest
 import torch
 import torch.nn.functional as F
+from _answers import answers
 
-from minidiff.course.diagnosis import judge, try_out
-from minidiff.course.exercise import find, load_chapter, load_experiments
 from minidiff.encoders.tokenizer import END
-
-
-def kind(id, answer, seeds=(0, 1, 2)):
-    return judge(find(id), try_out(find(id), answer, list(seeds))).kind
-
 
 # ---------------------------------------------------------------- where the tower is read
 
@@ -125,33 +119,16 @@ def built(master):
     return partial(master, "06-train-clip", {"torch": torch, "F": F})
 
 
-WRONG = [
-    *[("06-read-at-end", name, answer) for name, answer in READ.items()],
-    *[("06-zero-shot", name, answer) for name, answer in SHOT.items()],
-    *[("06-duplicate-groups", name, answer) for name, answer in GROUPS.items()],
-    *[("06-mismatch-auc", name, answer) for name, answer in AUC.items()],
-]
-
-
-@pytest.mark.parametrize(("id", "name", "answer"), WRONG, ids=lambda value: value if isinstance(value, str) else "")
-def test_plausible_wrong_answers_are_refused(id, name, answer):
-    assert kind(id, answer) != "passed"
-
-
-@pytest.mark.parametrize("name", SLIPS)
-def test_a_build_with_one_thing_wrong_is_refused(built, name):
-    assert kind("06-train-clip", built(SLIPS[name]), [0]) != "passed"
-
-
-def test_the_right_answers_beside_them_pass(built):
-    assert kind("06-read-at-end", read_by(lambda tokens, end: (tokens == end).int().argmax(1))) == "passed"
-    assert kind("06-zero-shot", ensemble()) == "passed"
-    assert kind("06-duplicate-groups", linked_by(120)) == "passed"
-    assert kind("06-mismatch-auc", fair) == "passed"
-    assert kind("06-train-clip", built()) == "passed"
-
-
-def test_the_chapter_has_four_short_tasks_one_build_and_one_open_experiment():
-    ids = [exercise.id for exercise in load_chapter("06_clip_retrieval")]
-    assert ids == ["06-read-at-end", "06-train-clip", "06-zero-shot", "06-mismatch-auc", "06-duplicate-groups"]
-    assert [task.id for task in load_experiments("06_clip_retrieval")] == ["06-which-batch"]
+TestAnswers = answers(
+    chapter="06_clip_retrieval",
+    build="06-train-clip",
+    experiment="06-which-batch",
+    wrong={"06-read-at-end": READ, "06-zero-shot": SHOT, "06-duplicate-groups": GROUPS, "06-mismatch-auc": AUC},
+    right={
+        "06-read-at-end": read_by(lambda tokens, end: (tokens == end).int().argmax(1)),
+        "06-zero-shot": ensemble(),
+        "06-duplicate-groups": linked_by(120),
+        "06-mismatch-auc": fair,
+    },
+    slips=SLIPS,
+)

@@ -5,14 +5,7 @@ from functools import partial
 import pytest
 import torch
 import torch.nn.functional as F
-
-from minidiff.course.diagnosis import judge, try_out
-from minidiff.course.exercise import find, load_chapter, load_experiments
-
-
-def kind(id, answer, seeds=(0, 1, 2)):
-    return judge(find(id), try_out(find(id), answer, list(seeds))).kind
-
+from _answers import answers
 
 # ---------------------------------------------------------------- where a word looks
 
@@ -157,30 +150,24 @@ def built(master):
     )
 
 
-WRONG = [
-    *[("07-word-map", name, answer) for name, answer in MAPS.items()],
-    *[("07-dynamic-threshold", name, answer) for name, answer in THRESHOLDS.items()],
-    *[("07-noise-augment", name, answer) for name, answer in AUGMENTED.items()],
-    *[("07-frontier", name, answer) for name, answer in FRONTIERS.items()],
-]
-
-
-@pytest.mark.parametrize(("id", "name", "answer"), WRONG, ids=lambda value: value if isinstance(value, str) else "")
-def test_plausible_wrong_answers_are_refused(id, name, answer):
-    assert kind(id, answer) != "passed"
-
-
-@pytest.mark.parametrize("name", SLIPS)
-def test_a_build_with_one_thing_wrong_is_refused(built, name):
-    assert kind("07-cross-attention", built(SLIPS[name]), [0]) != "passed"
-
-
-def test_the_right_answers_beside_them_pass(built):
-    assert kind("07-word-map", mapped()) == "passed"
-    assert kind("07-dynamic-threshold", thresholded(lambda a, q: a.flatten(1).quantile(q, dim=1))) == "passed"
-    assert kind("07-noise-augment", augmented()) == "passed"
-    assert kind("07-frontier", unbeaten(lambda c, d, s, r: (d <= c) & (r >= s) & ((d < c) | (r > s)))) == "passed"
-    assert kind("07-cross-attention", built()) == "passed"
+TestAnswers = answers(
+    chapter="07_text_to_pixels",
+    build="07-cross-attention",
+    experiment="07-when-words-speak",
+    wrong={
+        "07-word-map": MAPS,
+        "07-dynamic-threshold": THRESHOLDS,
+        "07-noise-augment": AUGMENTED,
+        "07-frontier": FRONTIERS,
+    },
+    right={
+        "07-word-map": mapped(),
+        "07-dynamic-threshold": thresholded(lambda a, q: a.flatten(1).quantile(q, dim=1)),
+        "07-noise-augment": augmented(),
+        "07-frontier": unbeaten(lambda c, d, s, r: (d <= c) & (r >= s) & ((d < c) | (r > s))),
+    },
+    slips=SLIPS,
+)
 
 
 def test_a_new_layer_is_the_identity_and_learns(built):
@@ -192,10 +179,3 @@ def test_a_new_layer_is_the_identity_and_learns(built):
     changed = (layer(moved, x, words, mask) - x).abs().amax((1, 2, 3))
     assert float(changed[0]) > 0.01  # the control: it is the last matrix that keeps it silent
     assert float(changed[1]) == 0  # and a caption without words
-
-
-def test_the_chapter_has_four_short_tasks_one_build_and_one_open_experiment():
-    ids = [exercise.id for exercise in load_chapter("07_text_to_pixels")]
-    short = ["07-dynamic-threshold", "07-noise-augment", "07-frontier"]
-    assert ids == ["07-word-map", "07-cross-attention", *short]
-    assert [task.id for task in load_experiments("07_text_to_pixels")] == ["07-when-words-speak"]

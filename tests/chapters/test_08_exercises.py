@@ -5,17 +5,12 @@ from functools import partial
 import pytest
 import torch
 import torch.nn.functional as F
+from _answers import answers
 from torch import Generator
 
 from minidiff.backbones.autoregressive import TextToCodes
 from minidiff.codecs import dvae
-from minidiff.course.diagnosis import judge, try_out
-from minidiff.course.exercise import find, load_chapter, load_experiments
-
-
-def kind(id, answer, seeds=(0, 1, 2)):
-    return judge(find(id), try_out(find(id), answer, list(seeds))).kind
-
+from minidiff.course.exercise import find
 
 # ---------------------------------------------------------------- a draw with a gradient
 
@@ -212,30 +207,19 @@ def built(master):
     return partial(master, "08-write-codes", {"torch": torch, "F": F, "Tensor": torch.Tensor})
 
 
-WRONG = [
-    *[("08-gumbel-softmax", name, answer) for name, answer in SOFTENED.items()],
-    *[("08-two-losses", name, answer) for name, answer in LOSSES.items()],
-    *[("08-next-code", name, answer) for name, answer in CHOSEN.items()],
-    *[("08-text-diff", name, answer) for name, answer in TURNED.items()],
-]
-
-
-@pytest.mark.parametrize(("id", "name", "answer"), WRONG, ids=lambda value: value if isinstance(value, str) else "")
-def test_plausible_wrong_answers_are_refused(id, name, answer):
-    assert kind(id, answer) != "passed"
-
-
-@pytest.mark.parametrize("name", SLIPS)
-def test_a_build_with_one_thing_wrong_is_refused(built, name):
-    assert kind("08-write-codes", built(SLIPS[name]), [0]) != "passed"
-
-
-def test_the_right_answers_beside_them_pass(built):
-    assert kind("08-gumbel-softmax", softened()) == "passed"
-    assert kind("08-two-losses", weighed()) == "passed"
-    assert kind("08-next-code", chosen()) == "passed"
-    assert kind("08-text-diff", turned()) == "passed"
-    assert kind("08-write-codes", built()) == "passed"
+TestAnswers = answers(
+    chapter="08_dalle",
+    build="08-write-codes",
+    experiment="08-how-cold",
+    wrong={"08-gumbel-softmax": SOFTENED, "08-two-losses": LOSSES, "08-next-code": CHOSEN, "08-text-diff": TURNED},
+    right={
+        "08-gumbel-softmax": softened(),
+        "08-two-losses": weighed(),
+        "08-next-code": chosen(),
+        "08-text-diff": turned(),
+    },
+    slips=SLIPS,
+)
 
 
 def test_the_softened_draw_is_the_librarys():
@@ -278,9 +262,3 @@ def test_a_caption_may_be_padded_to_any_length(built):
         open_to_it = built(SLIPS["padding seen"])(weights, heads, F.pad(short, (0, 1)), codes[:1], noise[:1], one)[1]
     assert torch.allclose(longer, found, atol=1e-12)
     assert not torch.allclose(open_to_it, found, atol=1e-3)  # the control
-
-
-def test_the_chapter_has_four_short_tasks_one_build_and_one_open_experiment():
-    ids = [exercise.id for exercise in load_chapter("08_dalle")]
-    assert ids == ["08-gumbel-softmax", "08-two-losses", "08-next-code", "08-write-codes", "08-text-diff"]
-    assert [task.id for task in load_experiments("08_dalle")] == ["08-how-cold"]

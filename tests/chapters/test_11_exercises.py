@@ -5,19 +5,14 @@ from functools import partial
 import pytest
 import torch
 import torch.nn.functional as F
+from _answers import answers
 from torch import Generator, Tensor, nn
 
 from minidiff.backbones.dit import DiT
-from minidiff.course.diagnosis import judge, try_out
-from minidiff.course.exercise import find, load_chapter, load_experiments
+from minidiff.course.exercise import find
 from minidiff.randomness import initialised, randn, seeded
 from minidiff.shapes import patchify, unpatchify
 from minidiff.systems.dit import gflops
-
-
-def kind(id, answer, seeds=(0, 1, 2)):
-    return judge(find(id), try_out(find(id), answer, list(seeds))).kind
-
 
 # ---------------------------------------------------------------- two more tokens
 
@@ -228,30 +223,19 @@ def built(master):
     return lambda *changes: master("11-network", names, *without(changes), *changes)
 
 
-WRONG = [
-    *[("11-in-context", name, answer) for name, answer in CONTEXT.items()],
-    *[("11-gflops", name, answer) for name, answer in WORK.items()],
-    *[("11-places", name, answer) for name, answer in PLACES.items()],
-    *[("11-excess", name, answer) for name, answer in EXCESS.items()],
-]
-
-
-@pytest.mark.parametrize(("id", "name", "answer"), WRONG, ids=lambda value: value if isinstance(value, str) else "")
-def test_plausible_wrong_answers_are_refused(id, name, answer):
-    assert kind(id, answer) != "passed"
-
-
-@pytest.mark.parametrize("name", SLIPS)
-def test_a_build_with_one_thing_wrong_is_refused(built, name):
-    assert kind("11-network", built(SLIPS[name]), [0]) != "passed"
-
-
-def test_the_right_answers_beside_them_pass(built):
-    assert kind("11-in-context", listened()) == "passed"
-    assert kind("11-gflops", counted()) == "passed"
-    assert kind("11-places", placed()) == "passed"
-    assert kind("11-excess", above()) == "passed"
-    assert kind("11-network", built()) == "passed"
+TestAnswers = answers(
+    chapter="11_dit",
+    build="11-network",
+    experiment="11-which-zeros",
+    wrong={"11-in-context": CONTEXT, "11-gflops": WORK, "11-places": PLACES, "11-excess": EXCESS},
+    right={
+        "11-in-context": listened(),
+        "11-gflops": counted(),
+        "11-places": placed(),
+        "11-excess": above(),
+    },
+    slips=SLIPS,
+)
 
 
 def test_the_sequence_is_the_librarys():
@@ -332,9 +316,3 @@ def test_a_new_network_answers_nothing_and_learns_from_its_head_on(built, own):
     assert "blocks_0_q.weight" not in moved[1]
     rest = {k for k, _ in maps.named_parameters()} - moved[3]
     assert rest <= {"blocks_0_k.bias", "blocks_1_k.bias"}  # a softmax does not see what all keys have in common
-
-
-def test_the_chapter_has_four_short_tasks_one_build_and_one_open_experiment():
-    ids = [exercise.id for exercise in load_chapter("11_dit")]
-    assert ids == ["11-in-context", "11-gflops", "11-places", "11-network", "11-excess"]
-    assert [task.id for task in load_experiments("11_dit")] == ["11-which-zeros"]
