@@ -40,10 +40,12 @@ class Framer:
         self.at = 0, 0
         slide = lambda name: Slider(0, self.room, 1, start=0, label=f"{name} of the crop")
         self.explorer = Explorer(draw, {"top": slide("top"), "left": slide("left"), **(controls or {})})
-        self.canvas = Canvas(width=self.pixels.shape[1], height=self.pixels.shape[0])
+        # In its own size: a box would stretch it, so that squares are none and a hand's way is not the frame's.
+        n = self.pixels.shape[0]
+        self.canvas = Canvas(width=n, height=n, layout={"flex": f"0 0 {n}px", "height": f"{n}px"})
         self._wire()
         self._show()
-        self.box = ipywidgets.HBox([self.canvas, self.explorer.box])
+        self.box = ipywidgets.HBox([self.canvas, self.explorer.box], layout={"align_items": "flex-start"})
 
     def _wire(self) -> None:
         self.canvas.on_mouse_down(self._down)

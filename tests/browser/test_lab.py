@@ -287,12 +287,12 @@ FRAME = """import matplotlib.pyplot as plt
 import torch
 from minidiff.show.framer import frame
 
-def draw(top, left):
-    figure = plt.figure(figsize=(2, 2))
+def draw(top, left, **more):
+    figure = plt.figure(figsize=(2, 4))
     figure.text(0.2, 0.5, f"({top:.0f}, {left:.0f})")
     return figure
 
-framer = frame(draw, torch.ones(3, 96, 96), 64)"""
+framer = frame(draw, torch.ones(3, 96, 96), 64, file=[64, 16], by=["base", "both"])"""
 # Where the frame's upper edge is: the first row of the canvas with a whole line of its colour.
 EDGE = """canvas => {
     const {data, width, height} = canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height);
@@ -307,7 +307,10 @@ EDGE = """canvas => {
 
 def test_a_mouse_drags_the_frame_and_the_model_draws_when_it_lets_go(lab, chromium, tmp_path):
     with canvas_of(lab, chromium, "frame", FRAME) as (page, canvas, image):
-        before = image.evaluate(PIXELS)
+        before, box = image.evaluate(PIXELS), canvas.bounding_box()
+        assert (box["width"], box["height"]) == pytest.approx(
+            (288, 288), abs=1
+        )  # 3 screen pixels a pixel, not stretched
         page.wait_for_function(f"canvas => ({EDGE})(canvas) >= 0", arg=canvas.element_handle(), timeout=MINUTE)
         assert canvas.evaluate(EDGE) <= 3
         drag(page, canvas, (0.3, 0.3), (0.3, 0.3 + 20 / 96))  # 20 pixels of the sheet
