@@ -749,7 +749,7 @@ show.table(rows_equal, ["", "steps", "CPU s of training", "held-out shown", "ano
 
 # %%
 from minidiff.data.scenes import SPRITES
-from minidiff.show.figures.latent_diffusion import page
+from minidiff.show.playground import row
 
 
 def chosen(first: str, relation: str, second: str, seed: int) -> tuple[Prompt, Tensor]:
@@ -763,7 +763,7 @@ def vary(first: str, relation: str, second: str, w: float, seed: float):
     others = small.variations(picture, 5, w, int(seed))
     x = torch.cat([lowered(picture[None], 4), others])
     kept = int(matches([prompt] * 5, imagen.seen(others)).sum())
-    return page(
+    return row(
         x, f"“{captions([prompt])[0]}” (left) and variations · w = {w:g} (scale {1 + w:g}) · {kept} of 5 keep it"
     )
 
@@ -786,7 +786,7 @@ def between(first: str, second: str, where: float, w: float, seed: float):
     near = [max(0.0, min(1.0, where + step)) for step in (-0.2, -0.1, 0, 0.1, 0.2)]
     walk_11 = small.interpolate(a, b, near, w, int(seed))
     x = torch.cat([lowered(a[None], 4), walk_11, lowered(b[None], 4)])
-    return page(x, f"From “{captions([one])[0]}” to “{captions([two])[0]}”: around {where:.0%} of the way")
+    return row(x, f"From “{captions([one])[0]}” to “{captions([two])[0]}”: around {where:.0%} of the way")
 
 
 walk_widget = show.explore(

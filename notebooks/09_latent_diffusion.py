@@ -780,21 +780,19 @@ same_noise({name: x[:6] for name, x in columns.items()}, [f"seed {k}" for k in r
 
 # %%
 from minidiff.encoders.tokenizer import split
-from minidiff.show.playground import unknown
+from minidiff.show.playground import refusal, row, tidy
 
 vocabulary = {word for text in captions(latent.WORLD.prompts(1000, 0)) for word in split(text)}
 
 
 def play(prompt: str, negative: str, w: float, steps: float, seed: float):
-    texts = [" ".join(text.lower().strip(" .").split()) for text in (prompt, negative)]
-    strange = [word for text in texts for word in unknown(text, vocabulary)]
-    long = max(len(split(text)) for text in texts) > latent.LENGTH - 2
-    if strange or long:
-        return draw.page(None, f"Never read: {', '.join(strange)}" if strange else "Too many words", vocabulary)
+    texts = [tidy(prompt), tidy(negative)]
+    if refused := refusal(texts, vocabulary, latent.LENGTH - 2):
+        return refused
     paint = latent.pictures_of(model, codec, steps=int(steps), negative=texts[1])
     title = f"“{texts[0]}”" if texts[0] else "no prompt, so no condition"
     pictures = paint([texts[0]] * 4, w, range(int(seed), int(seed) + 4))
-    return draw.page(pictures.cpu(), f"{title} · w = {w:g} (scale {1 + w:g})")
+    return row(pictures.cpu(), f"{title} · w = {w:g} (scale {1 + w:g})")
 
 
 # %%

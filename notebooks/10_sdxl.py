@@ -583,7 +583,7 @@ show.table(rows_9, ["what learns in the conditioning", "is a", "what comes out",
 
 # %%
 from minidiff.show.framer import frame
-from minidiff.show.figures.latent_diffusion import page
+from minidiff.show.playground import row
 
 
 def framed(top: float, left: float, file: int, by: str, sentence: str, seed: float):
@@ -592,7 +592,7 @@ def framed(top: float, left: float, file: int, by: str, sentence: str, seed: flo
     draws = sdxl.pictures_of(base, codec, last, sizes=sizes, steps=16)
     pictures = draws([sentence] * 3, 1.0, range(int(seed), int(seed) + 3)).cpu()
     title = f"“{sentence}” · told: a file of {sizes[0]:.0f}×{sizes[1]:.0f}, cut at ({top:.0f}, {left:.0f}) · {by}"
-    return page(pictures, title)
+    return row(pictures, title)
 
 
 # %%
@@ -609,19 +609,18 @@ framing = frame(
 
 # %%
 from minidiff.encoders.tokenizer import split
-from minidiff.show.playground import unknown
+from minidiff.show.playground import refusal, tidy
 
 vocabulary = {word for text in captions(sdxl.WORLD.prompts(1000, 0)) for word in split(text)}
 
 
 def play(prompt: str, w: float, seed: float, by: str):
-    text = " ".join(prompt.lower().strip(" .").split())
-    strange = unknown(text, vocabulary)
-    if strange or len(split(text)) > latent.LENGTH - 2:
-        return page(None, f"Never learnt: {', '.join(strange)}" if strange else "Too many words", vocabulary)
+    text = tidy(prompt)
+    if refused := refusal([text], vocabulary, latent.LENGTH - 2):
+        return refused
     draws = sdxl.pictures_of(base, codec, refiner if by == "base + refiner" else None, steps=16)
     pictures = draws([text] * 4, w, range(int(seed), int(seed) + 4)).cpu()
-    return page(pictures, f"“{text}” · w = {w:g} (scale {1 + w:g}) · {by}")
+    return row(pictures, f"“{text}” · w = {w:g} (scale {1 + w:g}) · {by}")
 
 
 # %%

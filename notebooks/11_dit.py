@@ -562,23 +562,30 @@ show.table(rows_judge, heads_9, digits=3)
 # %% [markdown]
 # ## 10. Your turn: the family (extra, 10 minutes)
 #
-# Pick a size, a patch and a number of steps. Which corner of the family is the cheapest that draws your sentence? (*circle, square, triangle, …; left of, right of, above, below*.)
-
+# Type a sentence, pick a size, a patch and a number of steps. Which corner of the family is the cheapest that draws it? (*circle, square, triangle, star, cross; red, green, blue, yellow, purple, black; left of, right of, above, below*.)
 
 # %%
-def play(size: str, patch: int, steps: float, seed: float):
-    name = f"{size}/{patch}"
-    texts = captions(asked_5[:4])
-    pictures = dit.pictures_of(family[name], int(steps))(texts, 1.0, range(int(seed), int(seed) + 4)).cpu()
-    once = rows_5[name]["forward Gflops"]
+from minidiff.encoders.tokenizer import split
+from minidiff.show.playground import refusal, tidy
+
+vocabulary = {word for text in captions(scenes_text.WORLD.prompts(1000, 0)) for word in split(text)}
+
+
+def play(sentence: str, size: str, patch: int, steps: float, seed: float):
+    text, name = tidy(sentence), f"{size}/{patch}"
+    if refused := refusal([text], vocabulary, dit.LENGTH - 2):
+        return refused
+    draws, once = dit.pictures_of(family[name], int(steps)), rows_5[name]["forward Gflops"]
+    pictures = draws([text] * 4, 1.0, range(int(seed), int(seed) + 4)).cpu()
     work = f"{dit.tokens_of(patch)} tokens, {1e3 * once:.3g} Mflop a call, {2 * int(steps) * once:.2g} Gflop a picture"
-    return draw.page({name: pictures}, texts, work)
+    return draw.page({name: pictures}, f"“{text}” · {work}")
 
 
 # %%
 playground = show.explore(
-    play, size=["S", "M", "L"], patch=[4, 8, 2], steps=show.Slider(5, 100, 5, start=20),
-    seed=show.Slider(0, 99, 1, start=0), static=[{"patch": 8}, {"size": "M"}, {"size": "L", "patch": 2}],
+    play, sentence="a red square left of a blue star", size=["S", "M", "L"], patch=[4, 8, 2],
+    steps=show.Slider(5, 100, 5, start=20), seed=show.Slider(0, 99, 1, start=0),
+    static=[{"patch": 8}, {"size": "M"}, {"size": "L", "patch": 2}],
 )  # fmt: skip
 assert playground.values["size"] == "S"
 

@@ -1,6 +1,7 @@
 """Type a sentence, see it become a picture: what `explore` calls when a text-to-picture system is played with.
 
-`page` makes the callback. It knows nothing of a model: a painter is any function (text, w) → `Painted`.
+A callback tidies what was typed, gives back `refusal` where there is one, and else draws: `row`, or a page of its own.
+`page` makes a whole callback. It knows nothing of a model: a painter is any function (text, w) → `Painted`.
 """
 
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -33,33 +34,51 @@ def unknown(text: str, vocabulary: Collection[str]) -> list[str]:
     return list(dict.fromkeys(word for word in split(text.lower().strip(" .")) if word not in vocabulary))
 
 
+def tidy(typed: str) -> str:
+    """A sentence as it is read: small letters, one space between words, no full stop."""
+    return " ".join(typed.lower().strip(" .").split())
+
+
+def refusal(texts: Sequence[str], vocabulary: Collection[str], longest: int) -> Figure | None:
+    """What is shown in place of pictures where texts have words that nobody has learnt, or more than `longest` words.
+
+    A picture of something else would only mislead. None: nothing is wrong with the texts.
+    """
+    strange = list(dict.fromkeys(word for text in texts for word in unknown(text, vocabulary)))
+    most = max(len(split(text)) for text in texts)
+    if not strange and most <= longest:
+        return None
+    figure, (ax,) = panels(1, 1, size=(8.0, 2.2))
+    ax.set_axis_off()
+    title = f"Never read: {', '.join(strange)}" if strange else f"{most} words, read are at most {longest}"
+    ax.set_title(title, color=RED)
+    known = sorted(word for word in vocabulary if word.isalpha())
+    ax.text(0, 0.9, fill("It knows: " + " ".join(known), 110), va="top", fontsize=9)
+    return figure
+
+
+def row(pictures: Tensor, title: str) -> Figure:
+    """Pictures (B, 3, S, S) beside one another."""
+    figure, (ax,) = panels(1, 1, size=(8.0, 2.4))
+    grid(pictures, columns=len(pictures), title=title, ax=ax)
+    return figure
+
+
 def page(painters: Mapping[str, Painter], vocabulary: Collection[str], longest: int = 75) -> Callable[..., Figure]:
     """`draw(sentence, encoder, w)` → a figure: the stages, side by side, and below them the maps of the words.
 
-    Words that no painter has learnt are named in the title, and so is a sentence of more than `longest` words; nothing
-    is drawn then: a picture of something else would only mislead. An empty sentence is no condition. `ValueError` for
-    an unknown encoder.
+    Nothing is drawn where there is a `refusal`. An empty sentence is no condition. `ValueError` for an unknown encoder.
     """
 
     def draw(sentence: str, encoder: str, w: float) -> Figure:
         require(encoder in painters, "encoder", repr(encoder), f"one of {list(painters)}")
-        text = " ".join(sentence.lower().strip(" .").split())
-        if strange := unknown(text, vocabulary):
-            return _refusal(f"Never read: {', '.join(strange)}", vocabulary)
-        if len(split(text)) > longest:
-            return _refusal(f"{len(split(text))} words, read are at most {longest}", vocabulary)
+        text = tidy(sentence)
+        if refused := refusal([text], vocabulary, longest):
+            return refused
         said = f"“{text}”" if text else "no sentence, so no condition"
         return _drawn(painters[encoder](text, w), f"{said} · reader: {encoder} · w = {w:g}")
 
     return draw
-
-
-def _refusal(title: str, vocabulary: Collection[str]) -> Figure:
-    figure, (ax,) = panels(1, 1, size=(8.0, 2.2))
-    ax.set_axis_off()
-    ax.set_title(title, color=RED)
-    ax.text(0, 0.9, fill("It knows: " + " ".join(sorted(vocabulary)), 110), va="top", fontsize=9)
-    return figure
 
 
 def _drawn(painted: Painted, title: str) -> Figure:

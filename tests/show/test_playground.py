@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from minidiff.show import Explorer, Slider
-from minidiff.show.playground import Painted, page, unknown
+from minidiff.show.playground import Painted, page, refusal, row, tidy, unknown
 
 WORDS = {"a", "cat", "dog", "left", "of", ","}
 asked: list[tuple[str, float]] = []
@@ -49,6 +49,24 @@ def test_a_sentence_that_would_be_cut_is_not_drawn():
     assert asked == []
     page({"texts": paint}, WORDS, longest=6)("a cat left of a dog", "texts", 0.0)
     assert len(asked) == 1
+    plt.close("all")
+
+
+def test_every_text_is_looked_at_and_commas_are_no_words():
+    assert refusal(["a cat", ""], WORDS, 3) is None
+    figure = refusal(["a cat", "a zebra"], {*WORDS, ","}, 3)
+    assert figure.axes[0].get_title(loc="left") == "Never read: zebra"
+    assert "," not in figure.axes[0].texts[0].get_text()
+    assert refusal(["a cat", "a cat left of a dog"], WORDS, 5) is not None
+    assert tidy("  A Cat  left of a dog. ") == "a cat left of a dog"
+    plt.close("all")
+
+
+def test_pictures_stand_in_a_row():
+    figure = row(torch.zeros(3, 3, 8, 8), "three")
+    height, width = figure.axes[0].images[0].get_array().shape[:2]
+    assert width > 2.5 * height
+    assert figure.axes[0].get_title(loc="left") == "three"
     plt.close("all")
 
 

@@ -180,15 +180,12 @@ def sampling(
     ax.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
 
 
-def page(drawn: Mapping[str, Tensor], texts: Sequence[str], facts: str) -> Figure:
-    """Of the widget: above the first picture in its tokens, below the pictures (B, 3, S, S) under their captions."""
+def page(drawn: Mapping[str, Tensor], facts: str) -> Figure:
+    """Of the widget: the first picture in its tokens, and beside it the pictures (B, 3, S, S) of the network named."""
     ((name, pictures),) = drawn.items()
-    figure, (left, right) = panels(1, 2, size=(4.6, 2.9), width_ratios=[1, 2.6])
+    figure, (left, right) = panels(1, 2, size=(4.6, 2.4), width_ratios=[1, 3.6])
     patch = int(name[-1])
     grid(_apart(pictures[0], patch, 1 + patch)[None], columns=1, ax=left, title="as its tokens")
-    grid(pictures, columns=len(texts), ax=right)
-    side = pictures.shape[-1] + 2
-    ticks = [side * (i + 0.5) for i in range(len(texts))]
-    right.set_xticks(ticks, [fill(text, 20) for text in texts], fontsize=6.5)
+    grid(pictures, columns=len(pictures), ax=right)
     figure.suptitle(f"DiT-{name}: {facts}")
     return figure

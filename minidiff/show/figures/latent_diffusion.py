@@ -1,11 +1,10 @@
 """The figures of chapter 09. Functions take data and draw; but for `page` they return nothing, so that a cell may end
 with one."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from textwrap import fill
 
 import torch
-from matplotlib.figure import Figure
 from torch import Tensor
 
 from minidiff.show.plots import grid
@@ -70,15 +69,3 @@ def amplified(phi: Tensor, curves: Mapping[str, Tensor], title: str) -> None:
         ax.plot(phi, values, style, label=name)
     ax.set(yscale="log", xlabel="φ (0: picture, π/2: noise)", ylabel="error of x̂0", title=title)
     ax.legend()
-
-
-def page(pictures: Tensor | None, title: str, vocabulary: Collection[str] = ()) -> Figure:
-    """Of the playground: pictures in a row under their title; or, without pictures, the words that there are."""
-    figure, (ax,) = panels(1, 1, size=(8.0, 2.4))
-    if pictures is None:
-        ax.set_axis_off()
-        ax.set_title(title, color=RED)
-        ax.text(0, 0.9, fill("It knows: " + " ".join(sorted(vocabulary)), 110), va="top", fontsize=9)
-    else:
-        grid(pictures, columns=len(pictures), title=title, ax=ax)
-    return figure
