@@ -6,6 +6,7 @@ import re
 
 import pytest
 import torch
+from _pages import table_rows
 
 from minidiff.codecs.losses import PatchGAN, adaptive_weight, pixel_loss
 from minidiff.codecs.vae import VAE, Posterior
@@ -257,18 +258,6 @@ def test_the_lectures_prompts_are_drawn():
 @pytest.fixture(scope="module")
 def lecture(root) -> str:
     return (root / "lectures" / "09_latent_diffusion.md").read_text(encoding="utf-8")
-
-
-def table_rows(text: str, heading: str) -> list[list[str]]:
-    """The rows of the first table that has this heading."""
-    lines = text.splitlines()
-    start = next(i for i, line in enumerate(lines) if line.startswith("|") and heading in line)
-    rows = []
-    for line in lines[start + 2 :]:
-        if not line.startswith("|"):
-            break
-        rows.append(line.strip("|").split("|"))
-    return rows
 
 
 def told_rows(text: str, name: str) -> list[list[str]]:

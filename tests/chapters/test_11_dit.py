@@ -7,6 +7,7 @@ from functools import partial
 
 import pytest
 import torch
+from _pages import table_rows
 from torch import Tensor
 
 from minidiff.backbones.dit import CONDITIONINGS, DiT, equal_hidden
@@ -222,18 +223,6 @@ def lecture(root) -> str:
 @pytest.fixture(scope="module")
 def facts(root) -> dict:
     return json.loads((root / "benchmarks" / "results" / "dit.json").read_text(encoding="utf-8"))
-
-
-def table_rows(text: str, heading: str) -> list[list[str]]:
-    """The rows of the first table that has this heading."""
-    lines = text.splitlines()
-    start = next(i for i, line in enumerate(lines) if line.startswith("|") and heading in line)
-    rows = []
-    for line in lines[start + 2 :]:
-        if not line.startswith("|"):
-            break
-        rows.append([cell.strip() for cell in line.strip("|").split("|")])
-    return rows
 
 
 def numbers(cells: list[str]) -> list[float]:

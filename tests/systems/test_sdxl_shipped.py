@@ -5,7 +5,7 @@ import torch
 
 from minidiff.data.photos import SIDE, detail
 from minidiff.judges.framing import corner, cut_off, explained
-from minidiff.systems import latent, sdxl, sdxl_scores, stable_diffusion
+from minidiff.systems import clip_sprites, latent, sdxl, sdxl_scores, stable_diffusion, text_lm
 from minidiff.weights import fingerprint
 
 
@@ -69,7 +69,9 @@ def test_frozen_readers_are_the_shipped_ones(base):
     """Training has moved neither encoder: their weights are those of the pages they come from, as fp16 keeps them."""
     kept = base.net.conditioning.inner.encoder
     assert fingerprint(kept) == fingerprint(sdxl.reader())
-    assert fingerprint(kept) != fingerprint(sdxl.UNSIZED.untrained().net.backbone)
+    clip, texts = kept.encoders
+    assert fingerprint(clip.tower) != fingerprint(clip_sprites.MODEL.untrained().text)  # the control
+    assert fingerprint(texts) != fingerprint(text_lm.MODEL.untrained())
 
 
 def test_stable_diffusion_1_reads_the_last_block_and_predicts_the_noise():
