@@ -25,6 +25,7 @@ PAGES = (
     "clip_sprites",
     "clip_german",
     "clip_emoji",
+    "llm",
 )
 
 

@@ -14,6 +14,7 @@ from minidiff.data.web import WORLD
 from minidiff.encoders.clip import CLIP, ImageTower, TextTower
 from minidiff.encoders.tokenizer import WordTokenizer, trimmed
 from minidiff.judges.ranking import recall_at
+from minidiff.optim import Muon, muon_groups
 from minidiff.systems.shipped import Shipped
 from minidiff.training import Batch, Draw
 
@@ -40,17 +41,27 @@ def build() -> CLIP:
     return CLIP(text, ImageTower(3, side=16, patch=4, dim=96, depth=3, heads=4, out=64))
 
 
-def draw_pairs(batch: int, world: World = WORLD, split: str | None = "train") -> Draw:
-    """New scenes and captions in every batch, in words of one of `STYLES`: {"x0": (batch, 3, 16, 16), "tokens"}."""
+def draw_pairs(batch: int, world: World = WORLD, split: str | None = "train", swaps: bool = False) -> Draw:
+    """New scenes and captions in every batch, in words of one of `STYLES`: {"x0": (batch, 3, 16, 16), "tokens"}.
+
+    swaps: rows come in pairs, `beside_their_swaps` of the training split.
+    """
     weights = torch.tensor(list(STYLES.values()))
 
     def draw(generator: Generator) -> Batch:
-        prompts = world.prompts(batch, generator, split)
+        prompts = beside_their_swaps(batch, generator, world) if swaps else world.prompts(batch, generator, split)
         style = list(STYLES)[int(torch.multinomial(weights, 1, generator=generator))]
         seed = int(torch.randint(2**31, (1,), generator=generator))
         return {"x0": render(place(prompts, generator)), "tokens": tokens(captions(prompts, style, seed))}
 
     return draw
+
+
+def beside_their_swaps(n: int, generator: Generator, world: World) -> list[Prompt]:
+    """n prompts of the training split: each two are a prompt and its swap where it has one, else any two."""
+    first, second = (world.prompts(n // 2, generator, "train") for _ in range(2))
+    partners = (a.swapped() if a.relation not in (None, "surrounding") else b for a, b in zip(first, second))
+    return [prompt for pair in zip(first, partners) for prompt in pair]
 
 
 def held_out(n: int, seed: int, world: World = WORLD) -> list[Prompt]:
@@ -127,4 +138,9 @@ def _named(embeddings: Tensor, classes: Tensor, answers: Tensor) -> float:
 MODEL = Shipped(
     name="clip-scenes", purpose="pictures and captions of scenes on one sphere (chapter 06)", build=build,
     draw=lambda: draw_pairs(64), steps=4500, scores=scene_scores, options={"lr": 1e-3, "ema_decay": 0.998},
+)  # fmt: skip
+HARD = Shipped(
+    name="clip-scenes-hard", purpose="the same, where a caption and its swap stand in one batch (chapter 12)",
+    build=build, draw=lambda: draw_pairs(64, swaps=True), steps=1800, scores=scene_scores,
+    options={"optimizer": Muon, "groups": muon_groups, "ema_decay": 0.995},
 )  # fmt: skip

@@ -22,7 +22,7 @@ from minidiff.encoders.tokenizer import trimmed
 from minidiff.judges.ranking import recall_at
 from minidiff.optim import Muon, muon_groups
 from minidiff.randomness import orders
-from minidiff.systems.clip_scenes import held_out, mixed
+from minidiff.systems.clip_scenes import beside_their_swaps, held_out, mixed
 from minidiff.systems.latent import LENGTH, REUSE, SIDE, WORLD, spoken, tokenizer
 from minidiff.systems.shipped import Shipped
 from minidiff.training import Batch, Draw, chunked
@@ -39,33 +39,29 @@ def build() -> CLIP:
     return CLIP(text, ImageTower(3, SIDE, patch=8, dim=64, depth=3, heads=4, out=64))
 
 
-def draw_pairs(batch: int) -> Draw:
+def draw_pairs(batch: int, apart: bool = False) -> Draw:
     """Pictures of the training split and their captions: {"x0": (batch, 3, 64, 64), "tokens": (batch, 18)}, batch even.
 
     Rows 2i and 2i + 1 have their objects swapped, where one stands beside, above or on another. Each picture comes
     `REUSE` times within a chunk of 16 batches, each time among others: to draw a new one every time would take longer
-    than to learn from it.
+    than to learn from it. apart: the very same rows, but no batch holds a prompt and its swap, which comes 8 batches
+    later.
     """
 
     def rows(n: int) -> Draw:
         def draw(generator: Generator) -> Batch:
-            prompts = beside_their_swaps(n // REUSE, generator)
+            prompts = beside_their_swaps(n // REUSE, generator, WORLD)
             x0 = render(place(prompts, generator), SIDE)
             pairs = len(prompts) // 2
             order = orders(pairs, REUSE, generator)
-            order = torch.stack([2 * order, 2 * order + 1], 1).flatten()
+            order = (
+                torch.cat([2 * order, 2 * order + 1]) if apart else torch.stack([2 * order, 2 * order + 1], 1).flatten()
+            )
             return {"x0": x0[order], "tokens": tokenizer().encode(spoken(prompts, generator))[order]}
 
         return draw
 
     return chunked(rows, batch, chunk=16)
-
-
-def beside_their_swaps(n: int, generator: Generator) -> list[Prompt]:
-    """n prompts of the training split: each two are a prompt and its swap where it has one, else any two."""
-    first, second = (WORLD.prompts(n // 2, generator, "train") for _ in range(2))
-    partners = (a.swapped() if a.relation not in (None, "surrounding") else b for a, b in zip(first, second))
-    return [prompt for pair in zip(first, partners) for prompt in pair]
 
 
 def pictures(prompts: Sequence[Prompt], seed: int) -> Tensor:
@@ -99,8 +95,13 @@ def scores(model: CLIP, rounds: int = 20) -> dict[str, float]:
     return {name: round(value, 4) for name, value in found.items()}
 
 
+OPTIONS = {"optimizer": Muon, "groups": muon_groups, "ema_decay": 0.995}
+
 MODEL = Shipped(
     name="clip-sprites", purpose="pictures and captions of sprites on one sphere (chapter 09)", build=build,
-    draw=lambda: draw_pairs(64), steps=1500, scores=scores,
-    options={"optimizer": Muon, "groups": muon_groups, "ema_decay": 0.995},
+    draw=lambda: draw_pairs(64), steps=1500, scores=scores, options=OPTIONS,
+)  # fmt: skip
+PLAIN = Shipped(
+    name="clip-sprites-plain", purpose="the same, but a caption and its swap never stand in one batch (chapter 12)",
+    build=build, draw=lambda: draw_pairs(64, apart=True), steps=1500, scores=scores, options=OPTIONS,
 )  # fmt: skip

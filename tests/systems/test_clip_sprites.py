@@ -31,7 +31,7 @@ def test_a_batch_never_holds_a_picture_twice_and_a_chunk_holds_each_four_times()
 
 
 def test_rows_stand_beside_their_swaps():
-    prompts = clip_sprites.beside_their_swaps(400, torch.Generator().manual_seed(0))
+    prompts = clip_scenes.beside_their_swaps(400, torch.Generator().manual_seed(0), clip_sprites.WORLD)
     assert all(WORLD.split_of(p) == "train" for p in prompts)
     pairs = [(a, b) for a, b in zip(prompts[::2], prompts[1::2]) if a.relation not in (None, "surrounding")]
     assert 30 <= len(pairs) <= 80  # riding, relation and half of snow: 2.5 of 11 families
