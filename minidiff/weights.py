@@ -1,6 +1,6 @@
 """Shipped weights: of each model X, three files that stand together.
 
-X.safetensors   the weights in half precision
+X.safetensors   the weights in half precision, or matrices in 8 bits
 X.csv           the training curve
 X.json          the record: SHA-256 and size of the file; command, steps, seconds, hardware, seed, scores of the run
 """
@@ -20,6 +20,8 @@ from minidiff.checkpoints import load_tensors, save_tensors, write_whole
 from minidiff.validate import require
 
 FOLDER = Path(__file__).parent / "assets" / "weights"
+SCALE = ":scale"
+"""Behind the name of a matrix in 8 bits: its rows' scales."""
 
 
 def shipped_names(folder: str | Path = FOLDER) -> list[str]:
@@ -43,18 +45,61 @@ def record(name: str, folder: str | Path = FOLDER) -> dict[str, Any]:
         raise ValueError(f"name: got {name!r}, whose record {path} is cut off or not JSON ({error})") from error
 
 
-def save_weights(name: str, model: nn.Module, facts: Mapping[str, Any], folder: str | Path = FOLDER) -> Path:
+def save_weights(
+    name: str, model: nn.Module, facts: Mapping[str, Any], folder: str | Path = FOLDER, bits: int = 16, apart: str = ""
+) -> Path:
     """Write `model` as fp16 to `folder`/name.safetensors, and its record with `facts` (JSON values) beside it.
 
+    bits 8: matrices as `quantised`. apart: tensors with this in their names are left out, because building the model
+    brings them from another shipped file; the record keeps their `fingerprint`, and `load_weights` compares it.
     `ValueError` that names a tensor with values that fp16 cannot hold: beyond ±65,504, or not a number.
     """
-    tensors = {k: _halved(k, v) if v.is_floating_point() else v for k, v in model.state_dict().items()}
+    require(bits in (8, 16), "bits", bits, "8 or 16")
+    tensors = stored(model.state_dict(), bits, apart)
     path = Path(folder) / f"{name}.safetensors"
     save_tensors(path, tensors, {"name": name})
     entry = {"sha256": _sha256(path), "bytes": path.stat().st_size, **facts}
+    if apart:
+        entry |= {"apart": {"names": apart, "fingerprint": _told(_named(model.state_dict(), apart))}}
     text = json.dumps(entry, indent=2, ensure_ascii=False) + "\n"
     write_whole(path.with_suffix(".json"), lambda temporary: (temporary.write_text(text, encoding="utf-8"), None)[1])
     return path
+
+
+def stored(state: Mapping[str, Tensor], bits: int = 16, apart: str = "") -> dict[str, Tensor]:
+    """What a file holds of a state dict: fp16, or with bits = 8 matrices in 8 bits and the scales of their rows."""
+    found: dict[str, Tensor] = {}
+    for name, value in state.items():
+        if apart and apart in name:
+            continue
+        if bits == 8 and value.is_floating_point() and value.ndim >= 2:
+            found[name], found[name + SCALE] = quantised(name, value)
+        else:
+            found[name] = _halved(name, value) if value.is_floating_point() else value
+    return found
+
+
+def restored(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The state dict in float32 that `stored` kept."""
+    found = {}
+    for name, value in tensors.items():
+        if name.endswith(SCALE):
+            continue
+        scale = tensors.get(name + SCALE)
+        if scale is not None:
+            value = value.float() * scale.float().reshape(-1, *[1] * (value.ndim - 1))
+        found[name] = value.float() if value.is_floating_point() else value
+    return found
+
+
+def quantised(name: str, value: Tensor) -> tuple[Tensor, Tensor]:
+    """int8 in −127 … 127 and an fp16 scale per row (the first axis): value ≈ int8·scale, to half a scale.
+
+    The largest of a row becomes ±127 (arXiv 2004.09602, section 3). Small scales of fp16 are held at its least number.
+    """
+    rows = value.detach().flatten(1)
+    scale = _halved(name, rows.abs().amax(1) / 127).clamp(min=2**-24)
+    return (rows / scale.float()[:, None]).round().clamp(-127, 127).to(torch.int8).reshape(value.shape), scale
 
 
 def _halved(name: str, value: Tensor) -> Tensor:
@@ -81,7 +126,23 @@ def load_weights(name: str, folder: str | Path = FOLDER) -> dict[str, Tensor]:
         f"{wanted[:12]}…, its record's: the file was changed or cut off",
     )
     tensors, _ = load_tensors(path)
-    return {k: v.float() if v.is_floating_point() else v for k, v in tensors.items()}
+    return restored(tensors)
+
+
+def load_into(model: nn.Module, name: str, folder: str | Path = FOLDER) -> nn.Module:
+    """`model` with shipped weights; those that its file leaves out stay as they were built, if they are the same ones.
+
+    `ValueError` as of `load_weights`, and where what was left out is not what the record vouches for.
+    """
+    loaded, apart = load_weights(name, folder), record(name, folder).get("apart")
+    if apart is not None:
+        built = _named(model.state_dict(), apart["names"])
+        found, wanted = _told(built), apart["fingerprint"]
+        expected = f"{wanted[:12]}…, those it was trained beside"
+        require(found == wanted, "model", f"{apart['names']!r} with fingerprint {found[:12]}…", expected)
+        loaded |= built
+    model.load_state_dict(loaded)
+    return model
 
 
 def save_curve(name: str, log: str | Path, folder: str | Path = FOLDER, rows: int = 200) -> Path:
@@ -107,8 +168,16 @@ def curve(name: str, folder: str | Path = FOLDER) -> tuple[list[int], list[float
 
 def fingerprint(model: nn.Module) -> str:
     """SHA-256 of a module's names, dtypes and numbers: equal before and after if nothing has trained it."""
+    return _told(model.state_dict())
+
+
+def _named(state: Mapping[str, Tensor], part: str) -> dict[str, Tensor]:
+    return {name: value for name, value in state.items() if part in name}
+
+
+def _told(state: Mapping[str, Tensor]) -> str:
     told = hashlib.sha256()
-    for name, value in model.state_dict().items():
+    for name, value in state.items():
         told.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
         told.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
     return told.hexdigest()

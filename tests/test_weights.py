@@ -12,7 +12,19 @@ import pytest
 import torch
 from torch import nn
 
-from minidiff.weights import FOLDER, curve, load_weights, record, save_curve, save_weights, shipped_names
+from minidiff.weights import (
+    FOLDER,
+    SCALE,
+    curve,
+    load_into,
+    load_weights,
+    quantised,
+    record,
+    restored,
+    save_curve,
+    save_weights,
+    shipped_names,
+)
 
 FIELDS = {
     "sha256",
@@ -189,3 +201,46 @@ def test_all_weights_together_stay_small_and_listed():
     files = sorted(path.stem for path in FOLDER.glob("*.safetensors"))
     assert files == shipped_names()
     assert sum(record(name)["bytes"] for name in shipped_names()) <= 100 * MB
+
+
+# ---------------------------------------------------------------- 8 bits, and what is left out
+
+
+def test_a_matrix_in_8_bits_is_off_by_half_a_scale_at_most():
+    weight = torch.randn(6, 5, 3, generator=torch.Generator().manual_seed(0)) * torch.logspace(-3, 2, 6)[:, None, None]
+    small, scale = quantised("weight", weight)
+    assert small.dtype == torch.int8
+    assert small.flatten(1).abs().amax(1).tolist() == [127] * 6
+    back = restored({"weight": small, "weight" + SCALE: scale})["weight"]
+    off = (back - weight).abs().flatten(1).amax(1) / (weight.flatten(1).abs().amax(1) / 127)
+    assert float(off.max()) <= 0.5 + 127 * 2**-11  # and what rounding the scale to fp16 adds
+    assert torch.equal(restored({"weight": quantised("w", back)[0], "weight" + SCALE: scale})["weight"], back)
+    one_scale = weight.abs().max() / 127  # the control: one scale for all rows loses the small ones
+    assert bool(((weight[0] / one_scale).round() == 0).all())
+
+
+def test_only_matrices_are_in_8_bits_and_zeros_stay_zeros(tmp_path):
+    model = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Linear(4, 2))
+    nn.init.zeros_(model[2].weight)
+    save_weights("small", model, {}, tmp_path, bits=8)
+    loaded, state = load_weights("small", tmp_path), model.state_dict()
+    assert loaded.keys() == state.keys()
+    assert torch.equal(loaded["2.weight"], state["2.weight"])
+    assert torch.equal(loaded["0.bias"], state["0.bias"].half().float())
+    assert 0 < float((loaded["0.weight"] - state["0.weight"]).abs().max()) < 0.01
+    with pytest.raises(ValueError, match="bits: got 4, expected 8 or 16"):
+        save_weights("small", model, {}, tmp_path, bits=4)
+
+
+def test_what_is_left_out_has_to_be_the_same_when_it_is_built(tmp_path):
+    model = nn.ModuleDict({"encoder": nn.Linear(3, 3), "head": nn.Linear(3, 2)})
+    path = save_weights("reader", model, {}, tmp_path, apart="encoder.")
+    assert set(load_weights("reader", tmp_path)) == {"head.weight", "head.bias"}
+    again = nn.ModuleDict({"encoder": nn.Linear(3, 3), "head": nn.Linear(3, 2)})
+    with pytest.raises(ValueError, match=r"model: got 'encoder\.' with fingerprint .*, expected .*trained beside"):
+        load_into(again, "reader", tmp_path)
+    again["encoder"].load_state_dict(model["encoder"].state_dict())
+    load_into(again, "reader", tmp_path)
+    assert torch.allclose(again["head"].weight, model["head"].weight, atol=1e-3)
+    whole = save_weights("whole", model, {}, tmp_path)
+    assert path.stat().st_size < whole.stat().st_size

@@ -103,7 +103,9 @@ class LanguageModel(nn.Module):
         return self.token(tokens) + self.place[: tokens.shape[1]]
 
     def _squares(self, pictures: Tensor) -> Tensor:
-        require(self.picture is not None, "pictures", describe(pictures), "None: this model was built without `picture`")
+        require(
+            self.picture is not None, "pictures", describe(pictures), "None: this model was built without `picture`"
+        )
         assert self.picture is not None
         side, patch = self.picture
         require_shape("pictures", pictures, (None, 3, side, side))

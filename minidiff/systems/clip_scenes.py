@@ -19,6 +19,8 @@ from minidiff.systems.shipped import Shipped
 from minidiff.training import Batch, Draw
 
 Encode = Callable[[list[str]], Tensor]
+ORDERED = World(families=(*WORLD.families, *("relation",) * 3))
+"""Relations four times as often."""
 STYLES = {"short": 0.45, "paraphrase": 0.45, "long": 0.1}
 """Which words a training batch of scenes is described in, and how often."""
 TEMPLATES = ("a {colour} {kind}", "a picture of a {colour} {kind}", "there is a {colour} {kind}")
@@ -141,6 +143,6 @@ MODEL = Shipped(
 )  # fmt: skip
 HARD = Shipped(
     name="clip-scenes-hard", purpose="the same, where a caption and its swap stand in one batch (chapter 12)",
-    build=build, draw=lambda: draw_pairs(64, swaps=True), steps=1800, scores=scene_scores,
+    build=build, draw=lambda: draw_pairs(64, ORDERED, swaps=True), steps=4500, scores=scene_scores,
     options={"optimizer": Muon, "groups": muon_groups, "ema_decay": 0.995},
 )  # fmt: skip

@@ -14,7 +14,7 @@ from torch import nn
 
 from minidiff.randomness import initialised
 from minidiff.training import Draw, fit, pick_device
-from minidiff.weights import FOLDER, load_weights, record, save_curve, save_weights
+from minidiff.weights import FOLDER, load_into, record, restored, save_curve, save_weights, stored
 
 M = TypeVar("M", bound=nn.Module)
 
@@ -30,6 +30,8 @@ class Shipped(Generic[M]):
     finish    the trained module → None: sets what is measured rather than learned, such as an autoencoder's scale
     scores    the trained module → numbers, measured after training and kept in the record
     options   of `training.fit`, other than seed;  seed: of the initial weights and of the run
+    bits      16 or 8, of matrices on disk (`weights.quantised`); what is scored is what was stored
+    apart     what stands in the names of weights that `build` loads from another shipped file: left out of this one
     """
 
     name: str
@@ -41,12 +43,12 @@ class Shipped(Generic[M]):
     finish: Callable[[M], None] = lambda trained: None
     options: Mapping[str, Any] = field(default_factory=dict)
     seed: int = 0
+    bits: int = 16
+    apart: str = ""
 
     def load(self) -> M:
         """The shipped model, frozen and in evaluation mode. `ValueError` if its file is missing or changed."""
-        model = self.build()
-        model.load_state_dict(load_weights(self.name))
-        return model.eval().requires_grad_(False)
+        return load_into(self.build(), self.name).eval().requires_grad_(False)  # type: ignore[return-value]
 
     def untrained(self, seed: int | None = None) -> M:
         """The model with its initial weights: of the shipped run, or of another seed."""
@@ -71,6 +73,9 @@ class Shipped(Generic[M]):
             return {}
         average = last.ema.eval()
         self.finish(average)
+        if self.bits == 8:
+            kept = restored(stored(average.state_dict(), self.bits, self.apart))
+            average.load_state_dict(average.state_dict() | kept)
         device, threads = next(model.parameters()).device.type, torch.get_num_threads()
         facts = {
             "command": f"minidiff train {self.name}" + (f" --steps {steps}" if steps != self.steps else ""),
@@ -83,6 +88,6 @@ class Shipped(Generic[M]):
             "torch": torch.__version__,
             "scores": self.scores(average),
         }
-        save_weights(self.name, average, facts, weights_folder)
+        save_weights(self.name, average, facts, weights_folder, self.bits, self.apart)
         save_curve(self.name, Path(run_folder) / "log.csv", weights_folder)
         return facts
