@@ -142,7 +142,7 @@ class Layers(nn.Module):
 class Registers(nn.Module):
     """A conditioning whose context always has `length` tokens: learned ones stand where there was padding.
 
-    So nothing is masked, and the registers are free to hold what no word says (LTX-2, arXiv 2601.03233, section 3.2).
+    So nothing is masked, and the registers are free to hold what no word says (LTX-2 has 128, arXiv 2601.03233).
     """
 
     def __init__(self, inner: nn.Module, length: int, dim: int):

@@ -26,6 +26,7 @@ PAGES = (
     "clip_german",
     "clip_emoji",
     "llm",
+    "readers",
 )
 
 

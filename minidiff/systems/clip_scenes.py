@@ -143,6 +143,6 @@ MODEL = Shipped(
 )  # fmt: skip
 HARD = Shipped(
     name="clip-scenes-hard", purpose="the same, where a caption and its swap stand in one batch (chapter 12)",
-    build=build, draw=lambda: draw_pairs(64, ORDERED, swaps=True), steps=4500, scores=scene_scores,
+    build=build, draw=lambda: draw_pairs(64, ORDERED, swaps=True), steps=4500, scores=scene_scores, bits=8,
     options={"optimizer": Muon, "groups": muon_groups, "ema_decay": 0.995},
 )  # fmt: skip

@@ -32,6 +32,8 @@ STYLES = {"short": 0.45, "paraphrase": 0.45, "long": 0.1}
 WORLD = Texts(kinds=(*SHAPES, *SHAPES, *SPRITES), families=(*FAMILIES[1:], *SCENIC))
 """Shapes as often as sprites."""
 SPOKEN = "user assistant : ? draw this picture is the what colour how many are there say it shortly yes nothing show"
+INSTRUCTED = "make remove turn into now add change to and please where which swap them undo back again bigger smaller"
+"""Words of instructions to edit (`vlm`), which this model never reads while it learns."""
 SHORTLY, DRAW = "say it shortly .", "draw this picture :"
 BEFORE, AFTER = f"user : {DRAW}", ". assistant :"
 """The template around a caption that is to be drawn."""
@@ -43,7 +45,7 @@ Asked = tuple[str, str]
 @lru_cache
 def tokenizer() -> WordTokenizer:
     """The words of captions in all wordings, of questions, and of a chat."""
-    return WordTokenizer([*vocabulary(), "some", *SPOKEN.split()], LENGTH)
+    return WordTokenizer([*vocabulary(), "some", *SPOKEN.split(), *INSTRUCTED.split()], LENGTH)
 
 
 def chat(texts: Sequence[str]) -> Tensor:
@@ -199,6 +201,6 @@ def scores(model: LanguageModel, n: int = 300) -> dict[str, float]:
 
 MODEL = Shipped(
     name="llm", purpose="a chat model of sentences about scenes, whose layers a generator reads (chapter 12)",
-    build=build, draw=lambda: draw_dialogues(48), steps=3000, scores=scores,
+    build=build, draw=lambda: draw_dialogues(48), steps=4500, scores=scores, bits=8,
     options={"optimizer": Muon, "groups": muon_groups, "ema_decay": 0.99},
 )  # fmt: skip

@@ -1,0 +1,146 @@
+"""What CLIP cannot tell apart: five failures on minimal pairs, and where what is lost is lost (chapter 12).
+
+Two pictures, two captions, one difference: does each picture prefer its own caption? Of sprites at 64 px two CLIPs are
+compared that had the same data, steps and seed, and differ in one thing: whether a caption and its swap ever stood in
+one batch (`clip_sprites`). Of scenes at 16 px there is one that has read "no" and long captions (`clip_scenes`).
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from minidiff.data.captions import caption, captions
+from minidiff.data.prompts import LECTURE, Prompt, World, minimal_pairs, place
+from minidiff.data.scenes import KINDS, render
+from minidiff.encoders.clip import CLIP, TextTower
+from minidiff.judges.ranking import winoground
+from minidiff.systems import clip_scenes, clip_sprites
+from minidiff.systems.shipped import Shipped
+from minidiff.systems.text_lm import linear_probe
+
+Pairs = list[tuple[Prompt, Prompt]]
+
+
+@dataclass(frozen=True)
+class Side:
+    """A world of pictures and what reads its captions."""
+
+    world: World
+    side: int
+    tokens: Callable[[Sequence[str]], Tensor]
+
+
+SPRITES = Side(clip_sprites.WORLD, clip_sprites.SIDE, clip_sprites.tokens)
+SCENES = Side(clip_scenes.WORLD, 16, clip_scenes.tokens)
+ARMS = {"plain": (clip_sprites.PLAIN, SPRITES), "hard negatives": (clip_sprites.MODEL, SPRITES)}
+"""The same pictures, captions, steps and seed."""
+BESIDES = {"scenes": (clip_scenes.MODEL, SCENES), "scenes, hard negatives": (clip_scenes.HARD, SCENES)}
+PANELS = {
+    "relation": "who is on the left, above …",
+    "negation": "and a dog / and no dog",
+    "count": "two cats / three cats",
+    "length": "the last object, named behind the 77th token",
+    "attribute": "which colour is whose",
+    "detail": "one object of three, in a short caption",
+    "surrounding": "who is around whom",
+}
+
+
+def pairs(panel: str, n: int, on: Side, seed: int = 0) -> Pairs:
+    """n minimal pairs of held-out content, of one of `PANELS`. `ValueError` if `on`'s world has no such pairs."""
+    failure, found = "length" if panel == "detail" else panel, Pairs()
+    for i in range(200):
+        drawn = minimal_pairs(failure, n, seed + i, on.world)
+        found += [pair for pair in drawn if "test" in {on.world.split_of(prompt) for prompt in pair}]
+        if len(found) >= n:
+            break
+    return found[:n]
+
+
+def written(prompts: Sequence[Prompt], panel: str) -> list[str]:
+    return captions(prompts, "long" if panel == "length" else "short")
+
+
+@torch.no_grad()
+def similarities(model: CLIP, found: Pairs, panel: str, on: Side, seed: int = 0) -> Tensor:
+    """(N, 2, 2): the cosine of picture a of each pair with caption b."""
+    device = model.log_scale.device
+    seen = [model.encode_image(render(place([p[i] for p in found], seed + i), on.side).to(device)) for i in (0, 1)]
+    said = [model.encode_text(on.tokens(written([p[i] for p in found], panel)).to(device)) for i in (0, 1)]
+    return torch.einsum("and,bnd->nab", torch.stack(seen), torch.stack(said)).cpu()
+
+
+def told_apart(model: CLIP, panel: str, on: Side, n: int = 400) -> dict[str, float]:
+    """Of n pairs: how often a picture prefers its own caption (chance 1/2), and Winoground's three scores."""
+    scores = similarities(model, pairs(panel, n, on), panel, on)
+    right = torch.stack([scores[:, 0, 0] > scores[:, 0, 1], scores[:, 1, 1] > scores[:, 1, 0]]).float().mean()
+    return {"choice": float(right)} | {k: float(v.float().mean()) for k, v in winoground(scores).items()}
+
+
+def lecture_pair(model: CLIP, n: int = 100) -> dict[str, float]:
+    """The lecture's own two captions over n pictures of each."""
+    a, b = (LECTURE[name] for name in ("plants surrounding a lightbulb", "a lightbulb surrounding plants"))
+    scores = similarities(model, [(a, b)] * n, "surrounding", SPRITES)
+    return {k: float(v.float().mean()) for k, v in winoground(scores).items()}
+
+
+# ---------------------------------------------------------------- where it is lost
+
+
+def side_by_side(n: int, seed: int, on: Side, split: str) -> list[Prompt]:
+    """n prompts of two different kinds that stand beside or above one another."""
+    prompts = replace(on.world, families=("relation",)).prompts(3 * n, seed, split)
+    return [p for p in prompts if p.groups[0].kind != p.groups[1].kind][:n]
+
+
+@torch.no_grad()
+def probed(tower: TextTower, on: Side, n: int = 3000, tests: int = 1000) -> dict[str, float]:
+    """Linear probes of one text tower: is the second object the left (or upper) one? At its own token, and pooled.
+
+    Half of all are. What a bag of words knows, which words there are, is a control. Pooled, the question is which of
+    the kinds is on the left: a bag of words knows two to choose from.
+    """
+    made = {}
+    for split, count, seed in (("train", n, 0), ("test", tests, 1)):
+        prompts = side_by_side(count, seed, on, split)
+        tokens = on.tokens([caption(p) for p in prompts])
+        read = tower.encode(tokens)
+        last = tower.first_end(tokens) - 1  # the second noun stands before END
+        bag = torch.zeros(len(tokens), tower.vocab).scatter_(1, tokens, 1.0)
+        second = torch.tensor([int(p.relation in ("right of", "below")) for p in prompts])
+        first = [p.groups[0] if p.relation in ("left of", "above") else p.groups[1] for p in prompts]
+        which = torch.tensor([KINDS.index(group.kind) for group in first])
+        made[split] = (read.context[torch.arange(len(tokens)), last], read.vector, bag, second, which)
+    (token, pooled, bag, second, which), (token_, pooled_, bag_, second_, which_) = made["train"], made["test"]
+    share = lambda x, y, x_, y_: float((linear_probe(x, y, x_) == y_).float().mean())
+    return {
+        "the left one, at its token": share(token, second, token_, second_),
+        "the left one, pooled": share(pooled, which, pooled_, which_),
+        "the left one, bag of words": share(bag, which, bag_, which_),
+    }
+
+
+@torch.no_grad()
+def cut_equal(tower: TextTower, n: int = 50) -> float:
+    """Of pairs of long captions that differ behind token 77 alone: the share whose embeddings are equal to the bit."""
+    found = pairs("length", n, SCENES)
+    a, b = (tower(SCENES.tokens(written([p[i] for p in found], "length"))) for i in (0, 1))
+    return float((a == b).all(1).float().mean())
+
+
+def all_scores(arms: dict[str, tuple[Shipped, Side]] | None = None, n: int = 400) -> dict[str, float]:
+    """Every panel of every arm that its world can show."""
+    found = {}
+    for name, (shipped, on) in (arms or ARMS | BESIDES).items():
+        model = shipped.load()
+        for panel in PANELS:
+            if panel in SHOWN[on.side]:
+                found |= {f"{name}, {panel}, {k}": round(v, 4) for k, v in told_apart(model, panel, on, n).items()}
+    return found
+
+
+SHOWN = {64: ("relation", "negation", "count", "detail", "surrounding"),
+         16: ("relation", "negation", "count", "length", "attribute", "detail")}  # fmt: skip
+"""Which panels a world can show, by the side of its pictures: sprites have no colours and short captions."""
