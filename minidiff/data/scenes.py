@@ -37,6 +37,10 @@ SIDES = (16, 32, 64)
 _EMOJI_NAME = {"lightbulb": "light bulb", "plant": "potted plant", "tree": "deciduous tree", "cat": "cat face"}
 
 
+Object = tuple[str, str | None, str, int, int]
+"""Kind, colour (None of a sprite), size, row, column."""
+
+
 @dataclass(frozen=True)
 class Scenes:
     """B scenes of up to 4 objects, drawn from the first slot to the last. int64, on the CPU.
@@ -58,7 +62,7 @@ class Scenes:
     def __getitem__(self, rows: slice | Tensor) -> "Scenes":
         return Scenes(*(getattr(self, field.name)[rows] for field in fields(self)))
 
-    def objects(self, i: int) -> list[tuple[str, str | None, str, int, int]]:
+    def objects(self, i: int) -> list[Object]:
         """The objects of scene i as (kind, colour or None, size, row, column)."""
         rows = zip(*(getattr(self, name)[i].tolist() for name in ("kind", "colour", "size", "row", "column")))
         return [(KINDS[k], COLOURS[c] if c >= 0 else None, SIZES[s], y, x) for k, c, s, y, x in rows if k >= 0]
@@ -172,7 +176,7 @@ def empty(batch: int) -> Scenes:
     return Scenes(none, none.clone(), zero, zero.clone(), zero.clone(), torch.zeros(batch, dtype=torch.int64))
 
 
-def assemble(rows: list[list[tuple[str, str | None, str, int, int]]], ground: list[str] | None = None) -> Scenes:
+def assemble(rows: list[list[Object]], ground: list[str] | None = None) -> Scenes:
     """Scenes from lists of objects (kind, colour or None, size, row, column): the inverse of `Scenes.objects`."""
     nothing, slots = (-1, -1, 0, 0, 0), []
     for i, objects in enumerate(rows):

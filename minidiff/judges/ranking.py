@@ -17,7 +17,7 @@ def recall_at(similarity: Tensor, k: int = 1) -> float:
 
 
 def winoground(similarity: Tensor) -> dict[str, Tensor]:
-    """Which of N minimal pairs are told apart: {"text", "image", "group"}, (N,) bool each (arXiv 2204.03162, section 4).
+    """Which of N minimal pairs are told apart: {"text", "image", "group"}, (N,) bool each (arXiv 2204.03162, 4.1).
 
     similarity (N, 2, 2): of picture a (second axis) with caption b (third), where 0 belongs to 0 and 1 to 1. text: each
     picture prefers its own caption. image: each caption prefers its own picture. group: both. Ties count against. By

@@ -17,11 +17,10 @@ from torch import Generator, Tensor
 
 from minidiff.data.captions import captions
 from minidiff.data.prompts import Prompt, World, place
-from minidiff.data.scenes import GROUNDS, LATTICE, RADIUS, render
+from minidiff.data.scenes import GROUNDS, LATTICE, RADIUS, Object, render
 from minidiff.judges.scenes import Parsed, names, parse
 from minidiff.validate import describe, require
 
-Object = tuple[str, str | None, str, int, int]
 CLEARLY = 3
 """Lattice cells by which one object must be to the left of (above …) another."""
 

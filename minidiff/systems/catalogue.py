@@ -27,6 +27,7 @@ PAGES = (
     "clip_emoji",
     "llm",
     "readers",
+    "vlm",
 )
 
 

@@ -60,10 +60,10 @@ def the(group: Group) -> str:
     return f"the {noun(group, article=False)}"
 
 
-def present(prompt: Prompt, rng: Random) -> Asked:
-    """Of something that is there, or that is not: what the prompt says is absent, else any other kind."""
+def present(prompt: Prompt, rng: Random, of: Sequence[str] = KINDS) -> Asked:
+    """Of something that is there, or that is not: what the prompt says is absent, else any other kind of `of`."""
     kinds = [group.kind for group in prompt.groups]
-    others = [prompt.absent] if prompt.absent else [kind for kind in KINDS if kind not in kinds]
+    others = [prompt.absent] if prompt.absent else [kind for kind in of if kind not in kinds]
     kind, there = (rng.choice(kinds), "yes") if rng.random() < 0.5 else (rng.choice(others), "no")
     return f"is there {noun(Group(str(kind), 'red' if kind in SHAPES else None)).replace('red ', '')} ?", there
 

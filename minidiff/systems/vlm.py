@@ -9,7 +9,7 @@ adds the picture's latents; without them nothing else could carry the picture he
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from random import Random
 
 import torch
@@ -20,14 +20,14 @@ from minidiff import times
 from minidiff.backbones.dit import DiT
 from minidiff.conditioning import Conditioned, Given, require_tokens
 from minidiff.data.captions import caption
-from minidiff.data.prompts import Prompt, World, place
-from minidiff.data.scenes import COLOURS, SHAPES, assemble, render
+from minidiff.data.edits import KINDS_OF_EDIT, Edit, after, before, edit_of, edits
+from minidiff.data.prompts import Group, Prompt, place
+from minidiff.data.scenes import SHAPES, Object, render
 from minidiff.data.web import WORLD
 from minidiff.denoiser import Denoiser
 from minidiff.encoders.language import LanguageModel, Layers
 from minidiff.encoders.tokenizer import trimmed
 from minidiff.judges.scenes import parse
-from minidiff.judges.scorecard import Object
 from minidiff.optim import Muon, muon_groups
 from minidiff.predictions import X0, velocity_weight
 from minidiff.schedules import Linear
@@ -39,7 +39,15 @@ from minidiff.weights import load_weights
 
 SIDE, PATCH = 16, 4
 DESCRIBE = "user : what is there ? assistant :"
-QUESTIONS = (llm.present, llm.colour, llm.number, llm.relation, llm.relation)
+Asked = tuple[str, str]
+
+
+def present(prompt: Prompt, rng: Random) -> Asked:
+    """`llm.present`, of shapes alone."""
+    return llm.present(prompt, rng, SHAPES)
+
+
+QUESTIONS = (present, llm.colour, llm.number, llm.relation, llm.relation)
 
 
 def build() -> LanguageModel:
@@ -49,14 +57,25 @@ def build() -> LanguageModel:
     return model
 
 
-def asked(prompt: Prompt, rng: Random) -> tuple[str, str]:
-    """What a user asks of a picture, up to "assistant :", and the answer: a description in half of all cases."""
-    if rng.random() < 0.5:
-        return DESCRIBE, caption(replace(prompt, absent=None))
+def asked(prompt: Prompt, objects: list[Object], rng: Random) -> Asked:
+    """What a user asks of a picture, up to "assistant :", and the answer.
+
+    A third each: what there is; a question; an edit, answered by what there is afterwards. Only what can be named
+    without doubt is edited.
+    """
+    prompt, kind = replace(prompt, absent=None), rng.choice(("describe", "ask", "edit"))
+    if kind == "edit" and len({thing[:2] for thing in objects}) == len(objects):
+        edit = edit_of(objects, rng)
+        return f"user : {edit.text} . assistant :", listed(edit.after)
     found = None
-    while found is None:
-        found = rng.choice(QUESTIONS)(replace(prompt, absent=None), rng)
-    return f"user : {found[0]} assistant :", found[1]
+    while kind == "ask" and found is None:
+        found = rng.choice(QUESTIONS)(prompt, rng)
+    return (DESCRIBE, caption(prompt)) if found is None else (f"user : {found[0]} assistant :", found[1])
+
+
+def listed(objects: Sequence[Object]) -> str:
+    """A caption of what there is, wherever it is."""
+    return caption(Prompt(tuple(Group(kind, colour) for kind, colour, *_ in objects)))
 
 
 def draw_looks(batch: int) -> Draw:
@@ -65,9 +84,9 @@ def draw_looks(batch: int) -> Draw:
     def rows(n: int) -> Draw:
         def draw(generator: Generator) -> Batch:
             prompts = WORLD.prompts(n, generator, "train")
-            rng = Random(int(torch.randint(2**62, (1,), generator=generator)))
-            tokens, answer = llm.rows([asked(prompt, rng) for prompt in prompts])
-            return {"pictures": render(place(prompts, generator)), "tokens": tokens, "answer": answer}
+            scenes, rng = place(prompts, generator), Random(int(torch.randint(2**62, (1,), generator=generator)))
+            tokens, answer = llm.rows([asked(prompt, scenes.objects(i), rng) for i, prompt in enumerate(prompts)])
+            return {"pictures": render(scenes), "tokens": tokens, "answer": answer}
 
         return draw
 
@@ -108,57 +127,6 @@ SEEING = Shipped(
 
 
 # ---------------------------------------------------------------- edits
-
-
-@dataclass(frozen=True)
-class Edit:
-    """An instruction, the scene before and the scene after: objects as `Scenes.objects` gives them."""
-
-    text: str
-    before: list[Object]
-    after: list[Object]
-
-
-KINDS_OF_EDIT = ("colour", "kind", "remove")
-EDITED = World(families=("one", "pair", "relation", "several"))
-"""Scenes to edit: one to four different objects."""
-
-
-def edit_of(objects: list[Object], rng: Random, what: str | None = None) -> Edit:
-    """A random edit of one object: another colour, another kind, or gone. The others stay where they are."""
-    what = rng.choice(KINDS_OF_EDIT) if what is None else what
-    i = rng.randrange(len(objects))
-    kind, colour, size, row, column = objects[i]
-    named = f"the {colour} {kind}"
-    looks = {thing[:2] for thing in objects}
-    if what == "remove":
-        return Edit(f"remove {named}", objects, objects[:i] + objects[i + 1 :])
-    if what == "colour":
-        new = (kind, rng.choice([c for c in COLOURS if (kind, c) not in looks]))
-        text = f"make {named} {new[1]}"
-    else:
-        new = (rng.choice([k for k in SHAPES if (k, colour) not in looks]), colour)
-        text = f"turn {named} into {_a(str(new[0]))}"
-    return Edit(text, objects, [*objects[:i], (new[0], new[1], size, row, column), *objects[i + 1 :]])
-
-
-def _a(kind: str) -> str:
-    return f"a {kind}"
-
-
-def edits(n: int, generator: Generator | int, split: str, what: str | None = None) -> list[Edit]:
-    """n edits of scenes of one split."""
-    prompts = EDITED.prompts(n, generator, split)
-    scenes, rng = place(prompts, generator), Random(str(len(prompts)) + str(prompts[0]))
-    return [edit_of(scenes.objects(i), rng, what) for i in range(n)]
-
-
-def before(found: Sequence[Edit]) -> Tensor:
-    return render(assemble([edit.before for edit in found]))
-
-
-def after(found: Sequence[Edit]) -> Tensor:
-    return render(assemble([edit.after for edit in found]))
 
 
 class Seen(nn.Module):
@@ -258,7 +226,7 @@ def _near(things: Sequence[Object], wanted: Sequence[Object]) -> bool:
 
 
 def editor_scores(model: Denoiser, n: int = 100) -> dict[str, float]:
-    """By kind of edit, w = 1: pictures edited as told, and in their places; with the next picture; with the next text."""
+    """By kind of edit, w = 1: pictures edited as told, also in their places; when shown the next picture, and grey."""
     found, draw = {}, editor(model)
     for what in KINDS_OF_EDIT:
         asked = edits(n, 1, "test", what)
