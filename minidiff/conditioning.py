@@ -73,11 +73,11 @@ class Labels(nn.Embedding):
             return {"vector": super().forward(differentiable(y).to(device)).expand(batch, -1)}
 
 
-def require_tokens(tokens: object, batch: int, length: int) -> None:
+def require_tokens(tokens: object, batch: int, length: int, name: str = "tokens") -> None:
     """`tokens` must be int64 of shape (batch, at most `length`)."""
     fits = isinstance(tokens, Tensor) and tokens.dtype == torch.int64 and tokens.ndim == 2
     fits = fits and tokens.shape[0] == batch and tokens.shape[1] <= length  # type: ignore[union-attr]
-    require(fits, "tokens", describe(tokens), f"int64 tokens (B, L), B = {batch} and L ≤ {length}")
+    require(fits, name, describe(tokens), f"int64 tokens (B, L), B = {batch} and L ≤ {length}")
 
 
 class Words(nn.Module):

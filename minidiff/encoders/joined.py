@@ -66,7 +66,7 @@ class Joined(nn.Module):
 
     def forward(self, batch: int, *, tokens: Tensor, words: Tensor, heard: Tensor) -> Given:
         require_tokens(tokens, batch, self.lengths[0])
-        require_tokens(words, batch, self.lengths[1])
+        require_tokens(words, batch, self.lengths[1], "words")
         *clips, language = self.encoder
         shape = batch, len(self.encoder)
         fits = isinstance(heard, Tensor) and heard.dtype == torch.bool and tuple(heard.shape) == shape

@@ -33,7 +33,7 @@ from minidiff.optim import Muon, muon_groups
 from minidiff.predictions import X0, velocity_weight
 from minidiff.schedules import Linear
 from minidiff.systems import clip_scenes, llm
-from minidiff.systems.generator import Read, generator
+from minidiff.systems.generator import Read, generator, in_batches
 from minidiff.systems.shipped import Shipped
 from minidiff.training import Batch, Draw, diffuse
 
@@ -115,9 +115,11 @@ def read_joined(texts: Sequence[str], heard: Sequence[bool] = ALL) -> dict[str, 
     return {"tokens": clip_scenes.tokens(texts), "words": llm.chat(texts), "heard": rows}
 
 
-def null(reads: Read) -> dict[str, Tensor]:
-    """The empty caption; where encoders are joined, the empty caption and none of them heard."""
-    return {k: torch.zeros_like(v[0]) if k == "heard" else v[0] for k, v in reads([""]).items()}
+def with_null(reads: Read, texts: Sequence[str]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """Conditions of texts, and of none, padded to the same length: the empty caption, and no encoder is heard."""
+    rows = reads([*texts, ""])
+    none = {k: torch.zeros_like(v[-1]) if k == "heard" else v[-1] for k, v in rows.items()}
+    return {k: v[:-1] for k, v in rows.items()}, none
 
 
 # ---------------------------------------------------------------- training
@@ -155,7 +157,12 @@ def draw_scenes(batch: int, reads: Read) -> Draw:
 
 def pictures_of(model: Denoiser, reads: Read, steps: int = 50) -> Generate:
     """`generate(texts, w, seeds)` → (B, 3, 16, 16) in ancestral steps."""
-    return generator(model, reads, null(reads), (3, 16, 16), steps=steps)
+
+    def some(texts: Sequence[str], w: float, seeds: Sequence[int]) -> Tensor:
+        cond, null = with_null(reads, texts)
+        return generator(model, lambda _: cond, null, (3, 16, 16), steps=steps, batch=len(texts))(texts, w, seeds)
+
+    return in_batches(some, 250)
 
 
 def answers(generate: Generate, w: float = 1.0, n: int = 100) -> dict[str, tuple[Score, Score]]:

@@ -151,7 +151,8 @@ class Seen(nn.Module):
         return {"context": self.to_context(context), "context_mask": mask}
 
 
-WIDTH = 96
+WIDTH, TOLD = 96, 14
+"""Of the network; tokens of the longest instruction."""
 
 
 def build_editor() -> Denoiser:
@@ -164,8 +165,8 @@ def build_editor() -> Denoiser:
 
 
 def instructed(texts: Sequence[str]) -> Tensor:
-    """Instructions as a user's turn, (B, L)."""
-    return trimmed(llm.tokenizer().encode([f"user : {text} . assistant :" for text in texts]))
+    """Instructions as a user's turn, (B, 14)."""
+    return llm.tokenizer().encode([f"user : {text} . assistant :" for text in texts])[:, :TOLD]
 
 
 def draw_edits(batch: int) -> Draw:
