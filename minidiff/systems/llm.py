@@ -170,6 +170,15 @@ def ask(model: LanguageModel, questions: Sequence[str], pictures: Tensor | None 
     return said
 
 
+def shortly(model: LanguageModel, texts: Sequence[str]) -> list[str]:
+    """Captions in short words of the model's own: what a user wrote becomes what a generator was trained on.
+
+    DALL·E 3's captions are rewritten by a language model in the same way before it draws (its report, section 3.5).
+    """
+    stop = lambda text: text if text.endswith(".") else f"{text} ."
+    return ask(model, [f"user : {stop(text)} {SHORTLY} assistant :" for text in texts])
+
+
 def means(said: str, wanted: str) -> bool:
     """The same words; or, of a sentence, the same scene seen from the other object."""
     a, b = read(said), read(wanted)

@@ -1,0 +1,126 @@
+"""What longer training, layers, templates and registers bring a text encoder (chapter 12).
+
+    python -m benchmarks.text_encoders                 all parts → benchmarks/results/text_encoders.json
+    python -m benchmarks.text_encoders longer states   one or some of them
+
+failures   every panel of minimal pairs, every arm (`systems.clip_failures`); linear probes of the towers by layer
+longer     the plain CLIP of sprites for 4,500 steps, three times as long as the shipped one: recall and swap test
+states     the generator of `systems.readers` for 2,000 steps on other states of the same chat model: the last layer,
+           the one before it, three side by side, what enters the first block; the template left in; registers
+rewritten  paraphrases that the chat model says shortly before the shipped generators read them
+"""
+
+import json
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from benchmarks._timing import machine
+from minidiff.checkpoints import write_whole
+from minidiff.conditioning import Encoded
+from minidiff.console import any_sign
+from minidiff.encoders.clip import TextTower
+from minidiff.encoders.language import Registers
+from minidiff.randomness import initialised
+from minidiff.systems import clip_failures, clip_sprites, readers
+from minidiff.systems.clip_failures import ARMS, BESIDES, SPRITES
+from minidiff.training import fit
+
+RESULTS = Path(__file__).parent / "results" / "text_encoders.json"
+STEPS_LONGER, MARKS = 4500, (250, 500, 1000, 1500, 3000, 4500)
+STEPS_STATES = 2000
+STATES: Mapping[str, Callable[[], nn.Module]] = {
+    "last layer": lambda: readers.language((-1,)),
+    "layer −2": lambda: readers.language((-2,)),
+    "layers 2, 4, 6": lambda: readers.language((2, 4, 6)),
+    "layer 0 (words alone)": lambda: readers.language((0,)),
+    "layer −2, template left in": lambda: readers.language((-2,), cut=0),
+    "layer −2, registers": lambda: Registers(readers.language((-2,)), readers.llm.LENGTH, readers.WIDTH),
+}
+
+
+class Skipping:
+    """A tower that leaves out its last blocks, for `clip_failures.probed`."""
+
+    def __init__(self, tower: TextTower, skip: int):
+        self.tower, self.skip, self.vocab, self.first_end = tower, skip, tower.vocab, tower.first_end
+
+    def encode(self, tokens: torch.Tensor) -> Encoded:
+        read = self.tower.encode(tokens)
+        return read._replace(context=self.tower.features(tokens, self.skip))
+
+
+def failures() -> dict[str, Any]:
+    probes = {}
+    for name, (shipped, on) in (ARMS | BESIDES).items():
+        for when, model in (("trained", shipped.load()), ("untrained", shipped.untrained().eval())):
+            for skip in range(3):
+                found = clip_failures.probed(Skipping(model.text, skip), on)  # type: ignore[arg-type]
+                probes[f"{name}, {when}, {skip} blocks left out"] = {k: round(v, 4) for k, v in found.items()}
+    lecture = {name: clip_failures.lecture_pair(shipped.load()) for name, (shipped, _) in ARMS.items()}
+    return {"panels": clip_failures.all_scores(), "lecture pair": lecture, "probes": probes,
+            "equal to the bit": clip_failures.cut_equal(BESIDES["scenes"][0].load().text)}  # fmt: skip
+
+
+def longer() -> dict[str, Any]:
+    """Scores of the averaged weights on the way through one long run."""
+    plain, found = clip_sprites.PLAIN, {}
+    run = fit(plain.untrained(), plain.draw(), STEPS_LONGER, seed=plain.seed, **plain.options)
+    for progress in run:
+        if progress.step in MARKS:
+            model = progress.ema.eval()
+            panel = clip_failures.told_apart(model, "relation", SPRITES)
+            found[str(progress.step)] = clip_sprites.scores(model) | {"group": round(panel["group"], 4)}
+    return found
+
+
+def states() -> dict[str, Any]:
+    """One seed: pictures that show their caption wholly, and the loss over the last 300 steps."""
+    found = {}
+    for name, conditioning in STATES.items():
+        model, began, losses = initialised(lambda c=conditioning: readers.build(c), 0), time.process_time(), []
+        draw = readers.draw_scenes(32, readers.read_chat)
+        for progress in fit(model, draw, STEPS_STATES, seed=0, **readers.LANGUAGE.options):
+            losses.append(progress.loss)
+        answered = readers.answers(readers.pictures_of(progress.ema.eval(), readers.read_chat))
+        found[name] = {"loss": round(sum(losses[-300:]) / 300, 5), "cpu_s": round(time.process_time() - began)}
+        found[name] |= {question: round(right.share, 4) for question, (right, _) in answered.items()}
+        print(name, found[name], flush=True)
+    return found
+
+
+def rewritten() -> dict[str, Any]:
+    """By reader: of 100 held-out paraphrases, pictures that show theirs wholly, as they are and said shortly."""
+    model, found = readers.llm.MODEL.load(), {}
+    for name in ("CLIP, tokens", "chat model"):
+        shipped, reads = readers.READERS[name]
+        draw = readers.pictures_of(shipped.load(), reads)
+        short = lambda texts, w, seeds, draw=draw: draw(readers.llm.shortly(model, texts), w, seeds)
+        ways = {"": draw, ", said shortly": short}
+        for way, generate in ways.items():
+            asked = readers.answers(generate, questions=[q for q in readers.QUESTIONS if "paraphrase" in q])
+            found |= {f"{name}, {question}{way}": round(right.share, 4) for question, (right, _) in asked.items()}
+    return found
+
+
+PARTS: Mapping[str, Callable[[], dict[str, Any]]] = {
+    "failures": failures, "longer": longer, "states": states, "rewritten": rewritten,
+}  # fmt: skip
+
+
+def main(names: list[str]) -> None:
+    any_sign()
+    for name in names or list(PARTS):
+        measured = PARTS[name]()
+        facts = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.exists() else {}
+        text = json.dumps(facts | machine() | {name: measured}, indent=1, ensure_ascii=False) + "\n"
+        write_whole(RESULTS, lambda temporary, text=text: (temporary.write_text(text, encoding="utf-8"), None)[1])
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
