@@ -24,7 +24,7 @@ def test_places_of_every_number():
     a, b, c = (torch.full((1, n, d), float(v)) for n, d, v in ((2, 3, 1), (2, 1, 2), (3, 6, 3)))
     assert join([a, b], c)[0].tolist() == [[1, 1, 1, 2, 0, 0]] * 2 + [[3] * 6] * 3
     assert join([a, c[:, :2]], b)[0].tolist() == [[1] * 3 + [3] * 6] * 2 + [[2] + [0] * 8] * 2
-    with pytest.raises(ValueError, match="side_by_side: .*one batch and length"):
+    with pytest.raises(ValueError, match=r"side_by_side: .*one batch and length"):
         join([a, c], b)
 
 

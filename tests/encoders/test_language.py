@@ -122,7 +122,7 @@ def test_registers_stand_where_padding_was_and_nowhere_else():
     assert torch.equal(given["context"][~told], registers.registers.expand(2, -1, -1)[~told])
     longer = registers(2, tokens=F.pad(TOKENS, (0, 1)))  # more padding changes nothing
     assert torch.allclose(longer["context"], given["context"], atol=1e-6)
-    with pytest.raises(ValueError, match="tokens: .*expected at most 5 that are looked at"):
+    with pytest.raises(ValueError, match=r"tokens: .*expected at most 5 that are looked at"):
         Registers(inner, 5, 6)(2, tokens=TOKENS)
 
 

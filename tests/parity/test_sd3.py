@@ -1,4 +1,4 @@
-"""Stable Diffusion 3 joins its text encoders as `encoders.joined` does: the pipeline of diffusers on tiny random ones."""
+"""Stable Diffusion 3 joins its text encoders as `encoders.joined` does: diffusers' pipeline, tiny random encoders."""
 
 from types import SimpleNamespace
 

@@ -8,7 +8,7 @@ from minidiff.data.prompts import LECTURE, minimal_pairs
 from minidiff.encoders.clip import Hidden
 from minidiff.encoders.tokenizer import UNKNOWN
 from minidiff.judges.ranking import recall_at
-from minidiff.systems import clip_sprites
+from minidiff.systems import clip_scenes, clip_sprites
 from minidiff.systems.clip_scenes import held_out, mixed
 from minidiff.systems.latent import REUSE, WORLD
 from minidiff.training import step_generator
