@@ -3,6 +3,8 @@
 The batch, where there is one, stands in front: (B, L, M). A size of 1 in place of L means the same for every row.
 """
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -19,6 +21,18 @@ def prefix(first: int, n: int, device: torch.device | None = None) -> Tensor:
     require(0 <= first <= n, "first", first, f"0 … {n}")
     mask = causal(n, device)
     mask[:first, :first] = True
+    return mask
+
+
+def spans(n: int, whole: Sequence[tuple[int, int]], device: torch.device | None = None) -> Tensor:
+    """(n, n): causal, but the tokens of each span [first, last) of `whole` look at one another, too.
+
+    Text with pictures in it, as in Transfusion (arXiv 2408.11039, section 3.2).
+    """
+    mask = causal(n, device)
+    for first, last in whole:
+        require(0 <= first <= last <= n, "whole", (first, last), f"spans within 0 … {n}")
+        mask[first:last, first:last] = True
     return mask
 
 

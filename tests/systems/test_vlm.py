@@ -1,4 +1,4 @@
-"""A chat model that sees: its answers follow the picture, and so do the edits of a generator that sees only its states."""
+"""A chat model that sees: its answers follow the picture, and so do edits by a generator that sees its states alone."""
 
 from random import Random
 
