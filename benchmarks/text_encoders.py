@@ -7,6 +7,7 @@ failures   every panel of minimal pairs, every arm (`systems.clip_failures`); li
 longer     the plain CLIP of sprites for 4,500 steps, three times as long as the shipped one: recall and swap test
 states     the generator of `systems.readers` for 2,000 steps on other states of the same chat model: the last layer,
            the one before it, three side by side, what enters the first block; the template left in; registers
+nearer     encoders of whole captions, a real MiniLM among them: is a paraphrase nearer than a swap or a negation?
 rewritten  paraphrases that the chat model says shortly before the shipped generators read them
 """
 
@@ -18,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 from benchmarks._timing import machine
@@ -26,9 +28,11 @@ from minidiff.conditioning import Encoded
 from minidiff.console import any_sign
 from minidiff.encoders.clip import TextTower
 from minidiff.encoders.language import Registers
+from minidiff.encoders.sentence_folder import read_sentence_encoder
 from minidiff.randomness import initialised
 from minidiff.systems import clip_failures, clip_sprites, readers
 from minidiff.systems.clip_failures import ARMS, BESIDES, SPRITES
+from minidiff.systems.shipped import Shipped
 from minidiff.training import fit
 
 RESULTS = Path(__file__).parent / "results" / "text_encoders.json"
@@ -108,8 +112,33 @@ def rewritten() -> dict[str, Any]:
     return found
 
 
+def nearer() -> dict[str, Any]:
+    """Encoders of whole captions: is a paraphrase nearer than a swap, than a negation? MiniLM is the real one."""
+    chat, mini = readers.chat_model(), read_sentence_encoder()
+
+    def told(texts: list[str]) -> torch.Tensor:
+        """The chat model's states, the mean over a caption's tokens."""
+        said = chat.encode(readers.llm.chat(texts))
+        assert said.mask is not None
+        return F.normalize((said.context * said.mask[..., None]).sum(1), dim=-1)
+
+    def of_clip(shipped: Shipped) -> Callable[[list[str]], torch.Tensor]:
+        model = shipped.load()
+        return lambda texts: model.encode_text(clip_failures.SCENES.tokens(texts))
+
+    def of_mini(texts: list[str]) -> torch.Tensor:
+        pooled = mini.encode(mini.tokens(texts)).vector
+        assert pooled is not None
+        return pooled
+
+    encoders = {name: of_clip(shipped) for name, (shipped, _) in BESIDES.items()}
+    encoders |= {"chat model": told, "MiniLM": of_mini}
+    with torch.no_grad():
+        return {name: {k: round(v, 4) for k, v in clip_failures.nearer(e).items()} for name, e in encoders.items()}
+
+
 PARTS: Mapping[str, Callable[[], dict[str, Any]]] = {
-    "failures": failures, "longer": longer, "states": states, "rewritten": rewritten,
+    "failures": failures, "longer": longer, "states": states, "rewritten": rewritten, "nearer": nearer,
 }  # fmt: skip
 
 

@@ -7,6 +7,7 @@ one batch (`clip_sprites`). Of scenes at 16 px there is one that has read "no" a
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from random import Random
 
 import torch
 from torch import Tensor
@@ -120,6 +121,25 @@ def probed(tower: TextTower, on: Side, n: int = 3000, tests: int = 1000) -> dict
         "the left one, pooled": share(pooled, which, pooled_, which_),
         "the left one, bag of words": share(bag, which, bag_, which_),
     }
+
+
+def nearer(encode: Callable[[list[str]], Tensor], n: int = 300, seed: int = 3) -> dict[str, float]:
+    """Of n held-out captions of two shapes, how often a paraphrase is nearer than the caption of another scene.
+
+    encode: texts → unit vectors. swap: the objects have traded places. negation: "and a star" has become "and no star".
+    A paraphrase says the same in other words, and most of the words of the other captions are the same.
+    """
+    rng, found = Random(seed), {}
+    for panel in ("relation", "negation"):
+        asked = pairs(panel, n, SCENES, seed)
+        said = encode([caption(a) for a, _ in asked])
+        same = encode([caption(a, "paraphrase", rng) for a, _ in asked])
+        other = encode([caption(b) for _, b in asked])
+        found[f"nearer than its {'swap' if panel == 'relation' else panel}"] = float(
+            ((said * same).sum(1) > (said * other).sum(1)).float().mean()
+        )
+        found[f"cosine with its {'swap' if panel == 'relation' else panel}"] = float((said * other).sum(1).mean())
+    return found
 
 
 @torch.no_grad()

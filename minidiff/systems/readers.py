@@ -156,13 +156,18 @@ def draw_scenes(batch: int, reads: Read) -> Draw:
 
 
 def pictures_of(model: Denoiser, reads: Read, steps: int = 50) -> Generate:
-    """`generate(texts, w, seeds)` → (B, 3, 16, 16) in ancestral steps."""
+    """`generate(texts, w, seeds)` → (B, 3, 16, 16) in ancestral steps. A text is read once, not at every step."""
+    network = model.net
+    assert isinstance(network, Conditioned)
+    drawer = Denoiser(network.backbone, model.schedule, model.prediction)
 
     def some(texts: Sequence[str], w: float, seeds: Sequence[int]) -> Tensor:
         cond, null = with_null(reads, texts)
-        return generator(model, lambda _: cond, null, (3, 16, 16), steps=steps, batch=len(texts))(texts, w, seeds)
+        given = network.conditioning(len(texts), **cond)
+        none = {k: v[0] for k, v in network.conditioning(1, **{k: v[None] for k, v in null.items()}).items()}
+        return generator(drawer, lambda _: given, none, (3, 16, 16), steps=steps, batch=len(texts))(texts, w, seeds)
 
-    return in_batches(some, 250)
+    return in_batches(torch.no_grad()(some), 250)
 
 
 def answers(
