@@ -200,7 +200,7 @@ def pairs_of(n: int, kinds: int, generator) -> Tensor:
 
 
 # %%
-def trained(beside: bool, steps: int = 350, seed: int = 0) -> tuple[Toy, list[float]]:
+def trained(beside: bool, steps: int = 300, seed: int = 0) -> tuple[Toy, list[float]]:
     model, generator, losses = initialised(Toy, seed), seeded(seed), []
     rule = torch.optim.AdamW(model.parameters(), lr=3e-3)
     for _ in range(steps):
@@ -225,26 +225,28 @@ for name, toy in toys.items():
     rows_3[name] = [recall_at(seen[:50] @ said[:50].T), swap_3]
 assert min(row[0] for row in rows_3.values()) > 0.75
 assert rows_3["plain"][1] < 0.8 < 0.97 < rows_3["swaps in the batch"][1]
-show.table(rows_3, ["350 steps, live", "recall among 50", "itself or its swap"])
+show.table(rows_3, ["300 steps, live", "recall among 50", "itself or its swap"])
 
 # %% [markdown]
-# The same number of captions seen, the same recall, and another model. At full size it is the same, and training longer does not help: **predict** the dashed line's neighbour.
+# The same number of captions seen, the same recall, and another model. At full size it is the same, and then train longer: three times as long. **Predict** which of the two curves will have moved.
 
 # %%
 longer = {int(step): scores for step, scores in facts["longer"].items()}
 recall_3 = [scores["R@1 of 50, caption for a picture"] for scores in longer.values()]
 swap_3 = [scores["relation or its swap (chance 0.5)"] for scores in longer.values()]
-assert recall_3[-1] > 0.9
-assert max(swap_3) < 0.62
+assert min(recall_3) > 0.9
 hard_3 = clip_sprites.MODEL.record()["scores"]["relation or its swap (chance 0.5)"]
+assert max(swap_3[:4]) < 0.55 < swap_3[-1] < hard_3 - 0.2
 lines_3 = {
     "recall among 50, plain": (list(longer), recall_3),
     "itself or its swap, plain": (list(longer), swap_3),
     "itself or its swap, hard negatives": ([clip_sprites.MODEL.steps], [hard_3]),
 }
-draw.course(lines_3, 0.5, "Three times as long: recall rises, the swap test stays")
+draw.course(lines_3, 0.5, "Recall is done at step 250; the order is still hardly heard at 4,500")
 
 # %% [markdown]
+# Recall was done at step 250, and says nothing of what came after. The swap test leaves chance late, .66 after three times as many steps: among batch mates that share nearly all words, order pays a little in the end. With swaps in the batch it is .96 after a third of that.
+#
 # **Where is the order lost?** A linear probe asks the states of the tower, at the token of the second object: is this the one on the left (or above)? An *untrained* tower is the control that everybody forgets. **Predict** its bar.
 
 # %%
@@ -342,18 +344,21 @@ same_noise(drawn_5, captions(related_0), "One network; what is left out is left 
 show.table(table_5, ["joined, w = 1", *asked_4], digits=2)
 
 # %% [markdown]
+# Without the chat model exactly the long captions are lost, .59 and .60 become .01 and .05: nobody else reads that far. The relation is *not* lost, .85 for .87, because the second CLIP here was trained with swaps and hears the order; without that one it falls to .68. Each question is lost with whoever alone could answer it.
+# And a caution: joined is not better than the chat model alone (.98 of relations, above). An encoder that is silent in 46 % of all steps is heard in half of the training only.
+#
 # ## 6. Inside a language model (core, 20 minutes)
 #
-# The chat model is small (0.49 million parameters, 15 words a second by hand) and knows one subject. Talk to it.
+# The chat model is small (0.49 million parameters) and knows one subject. Talk to it. **Predict** what it says when the two nouns trade places.
 
 # %%
 said_6 = "there is a blue square with a red circle on its left"
-asks_6 = ["what is left of the blue square ?", "what colour is the circle ?", "is there a star ?", llm.SHORTLY]
+asks_6 = ["what is left of the blue square ?", "how many circles are there ?", "is there a star ?", llm.SHORTLY]
 answers_6 = llm.ask(chat, [f"user : {said_6} . {ask} assistant :" for ask in asks_6])
 assert answers_6[0] == "a red circle"
 assert answers_6[3] == "a red circle left of a blue square"
 other_6 = "there is a red circle with a blue square on its left"  # the control: the same words, the other order
-assert llm.ask(chat, [f"user : {other_6} . {asks_6[0]} assistant :"])[0] != answers_6[0]
+assert llm.shortly(chat, [other_6]) == ["a blue square left of a red circle"]
 show.table({ask: [a] for ask, a in zip(asks_6, answers_6)}, [said_6, "the chat model"])
 
 # %% [markdown]
@@ -434,7 +439,7 @@ show.table(rows_7, ["300 held-out questions", "its picture", "the next picture (
 
 # %%
 editor_7 = vlm.editor(vlm.EDITOR.load().to(device), 20)
-found_7 = edits.edits(8, 12, "test")
+found_7 = edits.edits(8, 13, "test")
 texts_7, shown_7 = [edit.text for edit in found_7], edits.before(found_7)
 drawn_7 = editor_7(shown_7, texts_7, 1.0, range(8)).cpu()
 same_7, _ = vlm.done(found_7, drawn_7)
@@ -505,12 +510,9 @@ def play(first: str, second: str, w: float, seed: float):
     texts = [tidy(first), tidy(second)]
     if refused := refusal(texts, vocabulary, 16):
         return refused
-    seeds, pooled = (
-        [*range(int(seed), int(seed) + 3)] * 2,
-        "CLIP's cosine {:.3f}, the chat model's {:.3f}".format(*alike(texts)),
-    )
-    rows = {name: drawn(name, [texts[0]] * 3 + [texts[1]] * 3, seeds, w, 12) for name in generators}
-    return draw.drawn_of_two(rows, texts, f"{pooled} · w = {w:g}")
+    seeds, (pooled, chatty) = [*range(int(seed), int(seed) + 2)] * 2, alike(texts)
+    rows = {name: drawn(name, [texts[0]] * 2 + [texts[1]] * 2, seeds, w, 10) for name in generators}
+    return draw.drawn_of_two(rows, texts, f"CLIP's cosine {pooled:.3f}, the chat model's {chatty:.3f} · w = {w:g}")
 
 
 # %%

@@ -12,6 +12,8 @@ from torch import Tensor
 from minidiff.show.plots import grid
 from minidiff.show.style import BLACK, CYCLE, panels
 
+_PLATE = {"facecolor": "white", "edgecolor": "none", "pad": 2.0}
+
 
 def matrices(pictures: Tensor, texts: Sequence[str], cosines: Mapping[str, Tensor], title: str) -> None:
     """Two pictures (2, 3, S, S), and for each name the 2×2 table of their cosines with two texts."""
@@ -35,7 +37,7 @@ def matrices(pictures: Tensor, texts: Sequence[str], cosines: Mapping[str, Tenso
 def bars(groups: Mapping[str, Mapping[str, float]], chance: float, xlabel: str, title: str) -> None:
     """For each group a bar for each series that it has, and a line at `chance`; 0 is drawn as a mark."""
     series = list(dict.fromkeys(name for group in groups.values() for name in group))
-    _, (ax,) = panels(1, 1, size=(6.6, 0.24 * sum(map(len, groups.values())) + 0.22 * len(groups) + 1.2))
+    _, (ax,) = panels(1, 1, size=(7.2, 0.24 * sum(map(len, groups.values())) + 0.22 * len(groups) + 1.2))
     y, places = 0.0, []
     for group in groups.values():
         places.append(y + (len(group) - 1) / 2)
@@ -45,7 +47,7 @@ def bars(groups: Mapping[str, Mapping[str, float]], chance: float, xlabel: str, 
             y += 1
         y += 0.9
     ax.axvline(chance, color=BLACK, linewidth=1, linestyle="--")
-    ax.set_yticks(places, list(groups))
+    ax.set_yticks(places, [fill(name, 26) for name in groups])
     ax.invert_yaxis()
     ax.set(xlabel=xlabel, title=title, xlim=(0, 1.09))
     handles = [Rectangle((0, 0), 1, 1, color=CYCLE[i]) for i in range(len(series))]
@@ -69,16 +71,16 @@ def layout(context: Tensor, widths: Sequence[int], lengths: tuple[int, int], tit
     """
     _, (ax,) = panels(1, 1, size=(6.8, 3.2))
     ax.imshow(context.T.abs().clamp(max=1).numpy(), cmap="Greys", aspect="auto", vmin=0, vmax=1.6)
-    at, names = 0, "first CLIP", "second CLIP"
+    at, names = 0, ("first CLIP", "second CLIP")
     for i, (width, name) in enumerate(zip(widths, names)):
-        told = {"ha": "center", "va": "center", "fontweight": "bold", "color": CYCLE[i]}
+        told = {"ha": "center", "va": "center", "color": CYCLE[i], "bbox": _PLATE}
         ax.add_patch(Rectangle((-0.5, at - 0.5), lengths[0], width, fill=False, edgecolor=CYCLE[i], linewidth=2.5))
         ax.text(lengths[0] / 2 - 0.5, at + width / 2, name, **told)
         at += width
     behind = context.shape[1] if float(context[lengths[0] :, -1].abs().sum()) else int((context[-1] != 0).sum())
     ax.add_patch(Rectangle((lengths[0] - 0.5, -0.5), lengths[1], behind, fill=False, edgecolor=CYCLE[2], linewidth=2.5))
     middle = lengths[0] + lengths[1] / 2 - 0.5
-    ax.text(middle, behind / 2, "chat model", ha="center", va="center", fontweight="bold", color=CYCLE[2])
+    ax.text(middle, behind / 2, "chat model", ha="center", va="center", color=CYCLE[2], bbox=_PLATE)
     ax.set(xlabel="token", ylabel="channel", title=title)
     ax.grid(False)
 
