@@ -113,9 +113,7 @@ class MMDiT(nn.Module):
 
 def sd3_medium() -> MMDiT:
     """SD3 medium (arXiv 2403.03206, depth 24): 24 double blocks, width 64·24, 16 latent channels, patches of 2."""
-    return MMDiT(
-        16, (128, 128), 2, 64 * 24, 24, 24, context_dim=4096, ends=True, qk_norm=False, waves=256
-    )
+    return MMDiT(16, (128, 128), 2, 64 * 24, 24, 24, context_dim=4096, ends=True, qk_norm=False, waves=256)
 
 
 def sd35_large() -> MMDiT:
@@ -125,9 +123,7 @@ def sd35_large() -> MMDiT:
 
 def flux1() -> MMDiT:
     """Flux 1 (schnell: no embedding of a guidance strength): 19 double, then 38 single blocks, width 128·24."""
-    return MMDiT(
-        16, (128, 128), 2, 128 * 24, 19, 24, context_dim=4096, single=38, rotary=(16, 56, 56), waves=256
-    )
+    return MMDiT(16, (128, 128), 2, 128 * 24, 19, 24, context_dim=4096, single=38, rotary=(16, 56, 56), waves=256)
 
 
 def qwen_image() -> MMDiT:

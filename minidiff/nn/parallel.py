@@ -12,7 +12,8 @@ class Parallel(nn.Module):
 
     `into` makes queries, keys, values and the MLP's hidden numbers at once; `out` takes what attention mixed and what
     the activation left. cond_dim: how a condition modulates the norm (`Norm`, adaLN-Zero: the block begins as the
-    identity). hidden: width of the MLP, 4·dim unless given; gated: it is activation(up₁ x)·up₂(x) (arXiv 2002.05202).
+    identity). hidden: width of the MLP, 4·dim unless given; gated: it is up₁(x)·activation(up₂(x)), with two maps
+    of that width (arXiv 2002.05202).
     """
 
     def __init__(
@@ -36,6 +37,6 @@ class Parallel(nn.Module):
         *qkv, inside = self.into(h).split(self.parts, -1)
         q, k, v = (y.unflatten(-1, (self.count, -1)).transpose(1, 2) for y in qkv)  # (B, heads, L, d)
         mixed = self.attend(rotate(self.norm_q(q)), rotate(self.norm_k(k)), v, mask).transpose(1, 2).flatten(2)
-        first, *value = inside.chunk(1 + self.gated, -1)
-        made = self.activation(first)
-        return x + gate * self.out(torch.cat([mixed, made * value[0] if value else made], -1))
+        *value, made = inside.chunk(1 + self.gated, -1)
+        made = self.activation(made)
+        return x + gate * self.out(torch.cat([mixed, value[0] * made if value else made], -1))

@@ -26,8 +26,10 @@ def theirs(depth: int = 2, qk_norm: bool = True) -> SD3Transformer2DModel:
 
 def shaken(net: nn.Module) -> nn.Module:
     generator = seeded(3)
-    for parameter in net.parameters():
+    for name, parameter in net.named_parameters():
         parameter.data = 0.1 * torch.randn(parameter.shape, generator=generator)
+        if "norm_" in name and parameter.ndim == 1 and "linear" not in name:
+            parameter.data += 1  # queries and keys of size about 1: where attention looks, and so positions, count
     return net.eval().requires_grad_(False)
 
 
@@ -107,7 +109,7 @@ def test_padding_is_attended():
 
 @torch.no_grad()
 def test_text_and_picture_have_weights_of_their_own():
-    """Theirs puts the picture first, ours the text: the order is nothing, since no position enters; whose weights is."""
+    """Theirs puts the picture first, ours the text: without positions the order is nothing, the weights are."""
     ours, wanted, vector = both()
     t, pair = STEP.double() / 1000, ours.doubles[0]
     pair["text"], pair["picture"] = pair["picture"], pair["text"]
