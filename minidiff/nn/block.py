@@ -83,19 +83,21 @@ def attention_maps(model: nn.Module) -> Iterator[dict[str, list[Tensor]]]:
 class Attention(nn.Module):
     """Multi-head attention (arXiv 1706.03762): tokens x (B, L, dim) look at themselves, or at a (B, M, context_dim).
 
-    inner: width of all heads together, dim unless given. qk_norm: RMSNorm of each query and key (arXiv 2302.05442).
+    inner: width of all heads together, dim unless given. qk_norm: RMSNorm of each query and key (arXiv 2302.05442),
+    with eps. bias: of the four maps.
     """
 
     def __init__(
-        self, dim: int, heads: int, context_dim: int | None = None, inner: int | None = None, qk_norm: bool = False
-    ):
+        self, dim: int, heads: int, context_dim: int | None = None, inner: int | None = None, qk_norm: bool = False,
+        bias: bool = True, eps: float = 1e-6,
+    ):  # fmt: skip
         super().__init__()
         inner = dim if inner is None else inner
         require(heads >= 1 and inner % heads == 0, "heads", heads, f"a divisor of {inner}")
         self.count, source = heads, dim if context_dim is None else context_dim
-        self.q, self.out = nn.Linear(dim, inner), nn.Linear(inner, dim)
-        self.k, self.v = nn.Linear(source, inner), nn.Linear(source, inner)
-        self.norm_q, self.norm_k = (nn.RMSNorm(inner // heads, eps=1e-6) if qk_norm else nn.Identity() for _ in "qk")
+        self.q, self.out = nn.Linear(dim, inner, bias), nn.Linear(inner, dim, bias)
+        self.k, self.v = nn.Linear(source, inner, bias), nn.Linear(source, inner, bias)
+        self.norm_q, self.norm_k = (nn.RMSNorm(inner // heads, eps=eps) if qk_norm else nn.Identity() for _ in "qk")
         self.attend = Attend()
 
     def split(self, x: Tensor) -> Tensor:

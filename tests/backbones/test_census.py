@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from minidiff.backbones import mmdit
+from minidiff.backbones import mmdit, single_stream
 
 BLOCKS = {"sd3_medium": (24, 0), "sd35_large": (38, 0), "flux1": (19, 38), "qwen_image": (60, 0)}
 POOLED = {"sd3_medium": 2048, "sd35_large": 2048, "flux1": 768}  # an MLP of the pooled sentence stands beside ours
@@ -48,3 +48,15 @@ def test_parameters(name):
     beside = 0 if pooled is None else (pooled + 1) * dim + (dim + 1) * dim
     places = 0 if ours.place is None else ours.place.numel()
     assert count(ours) - places + beside == count(other)
+
+
+def test_z_image_has_refiners_and_one_stream():
+    net = meta(single_stream.z_image)
+    assert (len(net.picture), len(net.text), len(net.both)) == (2, 2, 30)
+
+
+@pytest.mark.parity
+def test_parameters_of_z_image():
+    import diffusers
+
+    assert count(meta(single_stream.z_image)) == count(meta(diffusers.ZImageTransformer2DModel))

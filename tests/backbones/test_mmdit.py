@@ -94,7 +94,7 @@ IDLE = {  # in the text of the last double block, where no single block follows
 
 @pytest.mark.parametrize("name", IDLE)
 def test_what_nobody_reads_does_not_learn(name):
-    """The text's queries in the last double block, and all that follows them: SD3 leaves it out, Qwen-Image does not."""
+    """The text's queries in the last double block and all that follows them: SD3 leaves the rest out, others do not."""
     net = build(**VARIANTS[name])
     for p in net.parameters():
         torch.nn.init.normal_(p, std=0.2, generator=seeded(p.numel()))
