@@ -83,19 +83,21 @@ def attention_maps(model: nn.Module) -> Iterator[dict[str, list[Tensor]]]:
 class Attention(nn.Module):
     """Multi-head attention (arXiv 1706.03762): tokens x (B, L, dim) look at themselves, or at a (B, M, context_dim).
 
-    inner: width of all heads together, dim unless given. qk_norm: RMSNorm of each query and key (arXiv 2302.05442).
+    inner: width of all heads together, dim unless given. qk_norm: RMSNorm of each query and key (arXiv 2302.05442),
+    with eps. bias: of the four maps.
     """
 
     def __init__(
-        self, dim: int, heads: int, context_dim: int | None = None, inner: int | None = None, qk_norm: bool = False
-    ):
+        self, dim: int, heads: int, context_dim: int | None = None, inner: int | None = None, qk_norm: bool = False,
+        bias: bool = True, eps: float = 1e-6,
+    ):  # fmt: skip
         super().__init__()
         inner = dim if inner is None else inner
         require(heads >= 1 and inner % heads == 0, "heads", heads, f"a divisor of {inner}")
         self.count, source = heads, dim if context_dim is None else context_dim
-        self.q, self.out = nn.Linear(dim, inner), nn.Linear(inner, dim)
-        self.k, self.v = nn.Linear(source, inner), nn.Linear(source, inner)
-        self.norm_q, self.norm_k = (nn.RMSNorm(inner // heads, eps=1e-6) if qk_norm else nn.Identity() for _ in "qk")
+        self.q, self.out = nn.Linear(dim, inner, bias), nn.Linear(inner, dim, bias)
+        self.k, self.v = nn.Linear(source, inner, bias), nn.Linear(source, inner, bias)
+        self.norm_q, self.norm_k = (nn.RMSNorm(inner // heads, eps=eps) if qk_norm else nn.Identity() for _ in "qk")
         self.attend = Attend()
 
     def split(self, x: Tensor) -> Tensor:
@@ -189,25 +191,32 @@ class Block(nn.Module):
     width of a context (B, M, context_dim) that every token looks at: by an attention of its own after the first, or,
     where `merged`, with its keys and values in the same softmax as the tokens' own. hidden: width of the MLP, 4·dim
     unless given; gated: it is up₁(x)·activation(up₂(x)), with two maps of that width (arXiv 2002.05202). Masks:
-    `Attend`. rotate: turns queries and keys by their positions (`nn.rope`).
+    `Attend`. rotate: turns queries and keys by their positions (`nn.rope`). ends: its tokens are looked at by the other
+    streams of `joint` and go no further, as SD3's text in the last block: no map back, no MLP, no gate.
     """
 
     def __init__(
         self, dim: int, heads: int, *, cond_dim: int | None = None, shared: bool = False,
         context_dim: int | None = None, merged: bool = False, hidden: int | None = None,
         gated: bool = False, activation: Activation = F.gelu, qk_norm: bool = False, eps: float = 1e-5,
-        zero: bool = True,
+        zero: bool = True, ends: bool = False,
     ):  # fmt: skip
         super().__init__()
+        require(not ends or context_dim is None, "ends", ends, "False with a context_dim")
         require(not merged or context_dim is not None, "merged", merged, "False without a context_dim")
         hidden = 4 * dim if hidden is None else hidden
         self.shared, self.context_dim, self.merged = shared, context_dim, merged
-        self.activation, self.gated = activation, gated
+        self.activation, self.gated, self.ends = activation, gated, ends
         self.norm1, self.attention = Norm(dim, cond_dim, shared, eps, zero), Attention(dim, heads, qk_norm=qk_norm)
         if merged:
             self.context_k, self.context_v = (nn.Linear(context_dim, dim) for _ in "kv")  # type: ignore[arg-type]
         elif context_dim is not None:
             self.norm_cross, self.cross = nn.LayerNorm(dim, eps), Attention(dim, heads, context_dim, qk_norm=qk_norm)
+        if ends:
+            self.attention.out = nn.Identity()  # type: ignore[assignment]
+            if self.norm1.modulation is not None and zero:
+                self.norm1.modulation = zeroed(nn.Linear(self.norm1.modulation.in_features, 2 * dim))
+            return
         self.norm2 = Norm(dim, cond_dim, shared, eps, zero)
         self.up, self.down = nn.Linear(dim, hidden * (1 + gated)), nn.Linear(hidden, dim)
 
@@ -235,6 +244,8 @@ class Block(nn.Module):
         context_mask: Tensor | None,
     ) -> Tensor:  # fmt: skip
         """The rest of the block, once the (joint) attention has mixed: (B, heads, L, d) → (B, L, dim)."""
+        if self.ends:
+            return x
         x = x + gate * self.attention.back(mixed)
         if self.context_dim is not None and not self.merged:
             x = x + self.cross(self.norm_cross(x), context, context_mask)

@@ -19,6 +19,23 @@ def grid(*sizes: int) -> Tensor:
     return torch.stack(axes, -1).reshape(-1, len(sizes))
 
 
+def at_origin(text: int, *sizes: int) -> Tensor:
+    """Text at 0 on all axes, then the picture's grid on the last ones; the first axis is free (Flux 1)."""
+    places = torch.nn.functional.pad(grid(*sizes), (1, 0))
+    return torch.cat([torch.zeros(text, 1 + len(sizes)), places])
+
+
+def centred(text: int, *sizes: int) -> Tensor:
+    """MSRoPE (arXiv 2508.02324): the picture around the origin, the text on the diagonal that goes on from its corner.
+
+    A side of n has the positions −⌈n/2⌉ … ⌊n/2⌋ − 1, and text begins at the largest ⌊n/2⌋, on all axes alike.
+    """
+    middle = torch.tensor([float(n - n // 2) for n in sizes])
+    places = torch.nn.functional.pad(grid(*sizes) - middle, (1, 0))
+    diagonal = max(n // 2 for n in sizes) + torch.arange(float(text))
+    return torch.cat([diagonal[:, None].expand(-1, 1 + len(sizes)), places])
+
+
 class Rotary:
     """A rotation for `Block(rotate=…)`: positions (L, axes) or (B, L, axes); axes: numbers of a head for each axis.
 
