@@ -96,31 +96,34 @@ def side_by_side(n: int, seed: int, on: Side, split: str) -> list[Prompt]:
     return [p for p in prompts if p.groups[0].kind != p.groups[1].kind][:n]
 
 
+RELATION, WHO = "the relation, at the second noun", "who is on the left, pooled"
+
+
 @torch.no_grad()
 def probed(tower: TextTower, on: Side, n: int = 3000, tests: int = 1000) -> dict[str, float]:
-    """Linear probes of one text tower: is the second object the left (or upper) one? At its own token, and pooled.
+    """Two linear probes of a text tower, each beside what a bag of the caption's words knows.
 
-    Half of all are. What a bag of words knows, which words there are, is a control. Pooled, the question is which of
-    the kinds is on the left: a bag of words knows two to choose from.
+    RELATION at the second noun's token: is this object the left (or upper) one? One word, which came before, says so:
+    a bag of words has it, and so the probe asks whether that word has reached the token. WHO, of the pooled vector:
+    which kind is on the left (or above)? Words without their order leave two to choose from.
     """
     made = {}
     for split, count, seed in (("train", n, 0), ("test", tests, 1)):
         prompts = side_by_side(count, seed, on, split)
         tokens = on.tokens([caption(p) for p in prompts])
-        read = tower.encode(tokens)
-        last = tower.first_end(tokens) - 1  # the second noun stands before END
+        read, end = tower.encode(tokens), tower.first_end(tokens)
         bag = torch.zeros(len(tokens), tower.vocab).scatter_(1, tokens, 1.0)
-        second = torch.tensor([int(p.relation in ("right of", "below")) for p in prompts])
-        first = [p.groups[0] if p.relation in ("left of", "above") else p.groups[1] for p in prompts]
-        which = torch.tensor([KINDS.index(group.kind) for group in first])
-        made[split] = (read.context[torch.arange(len(tokens)), last], read.vector, bag, second, which)
-    (token, pooled, bag, second, which), (token_, pooled_, bag_, second_, which_) = made["train"], made["test"]
-    share = lambda x, y, x_, y_: float((linear_probe(x, y, x_) == y_).float().mean())
-    return {
-        "the left one, at its token": share(token, second, token_, second_),
-        "the left one, pooled": share(pooled, which, pooled_, which_),
-        "the left one, bag of words": share(bag, which, bag_, which_),
-    }
+        turned = torch.tensor([int(p.relation in ("right of", "below")) for p in prompts])
+        left = [p.groups[int(second)] for p, second in zip(prompts, turned)]
+        kinds = torch.tensor([KINDS.index(group.kind) for group in left])
+        noun = read.context[torch.arange(len(tokens)), end - 1]  # stands before END
+        made[split] = {RELATION: (noun, turned), WHO: (read.vector, kinds)}
+        made[split] |= {f"{RELATION}, bag of words": (bag, turned), f"{WHO}, bag of words": (bag, kinds)}
+    found = {}
+    for name, (x, y) in made["train"].items():
+        others, answers = made["test"][name]
+        found[name] = float((linear_probe(x, y, others) == answers).float().mean())
+    return found
 
 
 def nearer(encode: Callable[[list[str]], Tensor], n: int = 300, seed: int = 3) -> dict[str, float]:

@@ -85,6 +85,11 @@ ANSWERING = {
     "11-places": {"minidiff.nn.embeddings.waves"},
     "11-network": {"minidiff.backbones.dit.DiT"},
     "11-excess": set(),
+    "12-winoground": {"minidiff.judges.ranking.winoground"},
+    "12-hard-negatives": {"minidiff.training.fit"},
+    "12-join": {"minidiff.encoders.joined.join"},
+    "12-states": set(),
+    "12-registers": {"minidiff.encoders.language.Registers"},
 }
 
 

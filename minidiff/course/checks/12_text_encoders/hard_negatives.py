@@ -189,7 +189,8 @@ EXERCISE = Exercise(
         "`wide = scale * a @ torch.cat([b, c]).T`; `F.cross_entropy(wide, right)` and `F.cross_entropy(scale * b @ "
         "a.T, right)`, and the mean of the two.",
     ),
-    expected="TODO(12)",
+    expected="the swap test 0.998 ± 0.004, without swaps in the table 0.81 ± 0.03, and recall among the unseen 1.00 "
+    "with and without them (5 seeds, 200 steps)",
     trap="without the swaps, or with them in the wrong place, recall is as good and the loss falls just as far. Only "
     "a minimal pair tells.",
     rtol=1e-4,

@@ -95,8 +95,9 @@ EXERCISE = Exercise(
         "`torch.cat([F.layer_norm(states[k], states[k].shape[-1:])[:, cut:] for k in layers], -1)`, and "
         "`(tokens != 0)[:, cut:]`.",
     ),
-    expected="the library's `Layers`, and the very pictures of the shipped generator. Layer −2 gives 0.97 ± 0.03 "
-    "of 24 relations, the last in its place 0.02 ± 0.03, a mask cut behind 0.31 ± 0.07 (5 sets of seeds).",
+    expected="the library's context to 1e-5. Of 24 relations layer −2 gives 0.97 ± 0.04, with its template left in "
+    "0.98 ± 0.04, the last layer in its place 0.20 ± 0.04, what enters the first block 0.02 ± 0.04 (5 sets of captions "
+    "and seeds, 15 steps, w = 0).",
     trap="raw states, another layer, a shifted mask: a generator that is trained on them learns something of each. "
     "Only one that was trained on the right ones tells.",
 )  # fmt: skip
