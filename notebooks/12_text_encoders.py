@@ -28,20 +28,21 @@ from minidiff.data.captions import caption, captions
 from minidiff.data.prompts import LECTURE, Group, Prompt, place
 from minidiff.data.scenes import render
 from minidiff.encoders.clip import TextTower, contrastive_loss
-from minidiff.judges.ranking import recall_at, winoground
-from minidiff.judges.scorecard import matches
-from minidiff.nn.block import Block
-from minidiff.randomness import initialised, seeded
 
 # %%
 from minidiff.data import edits
 from minidiff.encoders.joined import join
 from minidiff.encoders.language import Layers
+from minidiff.judges.ranking import recall_at, winoground
+from minidiff.judges.scorecard import matches
+from minidiff.nn.block import Block
+from minidiff.randomness import initialised, seeded
 from minidiff.show.figures import text_encoders as draw
 from minidiff.show.figures.text_to_pixels import same_noise
 from minidiff.systems import clip_failures, clip_scenes, clip_sprites, llm, readers, vlm
 from minidiff.training import pick_device
 
+# %%
 device = pick_device()
 torch.set_grad_enabled(False)  # everything here only looks; the short trainings say so
 facts = json.loads(Path("../benchmarks/results/text_encoders.json").read_text(encoding="utf-8"))
@@ -105,6 +106,8 @@ orders_1 = torch.tensor(list(permutations(range(4))), dtype=torch.float32).resha
 chance = torch.tensor([three_scores(order) for order in orders_1]).float().mean(0)
 assert torch.allclose(chance, torch.tensor([1 / 4, 1 / 4, 1 / 6]))  # of the 24 orders of four numbers
 assert torch.equal(winoground(orders_1)["group"], torch.tensor([three_scores(o)[2] for o in orders_1]))
+
+# %%
 pairs_1 = clip_failures.pairs("relation", 100, clip_failures.SPRITES)
 rows_1: dict[str, list] = {"by chance": [0.5, *chance.tolist(), ""]}
 for name, model in arms.items():
@@ -215,6 +218,7 @@ def trained(beside: bool, steps: int = 300, seed: int = 0) -> tuple[Toy, list[fl
     return model.eval(), losses
 
 
+# %%
 with torch.enable_grad():
     toys = {"plain": trained(False)[0], "swaps in the batch": trained(True)[0]}
 rows_3 = {}
@@ -509,6 +513,8 @@ from minidiff.show.playground import refusal, tidy
 
 vocabulary = {word for text in captions(readers.WORLD.prompts(1500, 0)) for word in split(text)}
 clip_10, states_10 = clip_scenes.MODEL.load(), readers.chat_model()
+
+# %%
 
 
 def alike(texts: list[str]) -> tuple[float, float]:

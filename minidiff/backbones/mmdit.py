@@ -84,7 +84,9 @@ class MMDiT(nn.Module):
             mask = masks.keys(F.pad(context_mask, (0, n), value=True))
         rotate = self._rotation(m, size, x_t.device)
         for pair in self.doubles:
-            text, picture = joint([pair["text"], pair["picture"]], [text, picture], cond, mask, rotate)
+            assert isinstance(pair, nn.ModuleDict)
+            blocks = [pair["text"], pair["picture"]]
+            text, picture = joint(blocks, [text, picture], cond, mask, rotate)  # type: ignore[arg-type]
         both = torch.cat([text, picture], 1)
         for block in self.singles:
             both = block(both, cond, mask, rotate)

@@ -8,7 +8,7 @@ The mask is causal, but the squares of a picture look at one another. Nothing el
 have the same weights.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from math import prod
 from typing import NamedTuple
 
@@ -20,8 +20,7 @@ from minidiff.encoders.tokenizer import END, PAD
 from minidiff.nn import masks
 from minidiff.nn.block import Block
 from minidiff.nn.embeddings import TimeEmbedding
-from minidiff.predictions import X0, velocity_weight
-from minidiff.schedules import Linear
+from minidiff.schedules import Linear, Schedule
 from minidiff.shapes import patch_sides, patchify, unpatchify
 from minidiff.validate import describe, require, require_floating, require_like, require_time
 
@@ -39,14 +38,17 @@ class Transfusion(nn.Module):
     tokens (B, L ≤ length) int64: START, words, END, padding. Two more ids stand behind the `vocab` of a tokenizer:
     BEGIN and FINISH of a picture. A square of patch×patch pixels goes in through one linear map, with its place and the
     time's embedding added, and comes out through another (the paper's simpler variant; its U-Net variant has down and
-    up blocks there). Text has a place by its index in the text. weight: λ of `loss`, 5 in the paper.
+    up blocks there). Text has a place by its index in the text. weight: λ of `loss`, 5 in the paper. weigh: what an
+    error of x̂0 counts at each time (`predictions.velocity_weight`); 1 unless given.
     """
 
     def __init__(
         self, vocab: int, length: int, channels: int = 3, size: Sequence[int] = (16, 16), patch: int = 4,
-        dim: int = 128, depth: int = 6, heads: int = 4, weight: float = 5.0,
+        dim: int = 128, depth: int = 6, heads: int = 4, weight: float = 5.0, schedule: Schedule | None = None,
+        weigh: Callable[[Schedule, Tensor], Tensor] | None = None,
     ):  # fmt: skip
         super().__init__()
+        self.schedule, self.weigh = schedule or Linear(), weigh
         self.vocab, self.length, self.channels, self.size = vocab, length, channels, tuple(size)
         self.patch, self.weight = patch_sides(patch, len(self.size)), weight
         inside, squares = channels * prod(self.patch), prod(n // p for n, p in zip(self.size, self.patch))
@@ -81,19 +83,19 @@ class Transfusion(nn.Module):
         return self.read(tokens, x_t, t.expand(len(x_t))).picture
 
     def losses(self, x0: Tensor, t: Tensor, eps: Tensor, tokens: Tensor, picture_first: bool) -> tuple[Tensor, Tensor]:
-        """Cross-entropy a word in nats, and the error of the implied velocity, the mean over numbers: (B,) each.
+        """Cross-entropy a word in nats, and the error of x̂0 as `weigh` has it, the mean over numbers: (B,) each.
 
         After a text END is asked for BEGIN: there a picture is to be drawn. After a picture nothing follows END.
         """
         require_like("eps", eps, x0, "x0")
-        read = self.read(tokens, Linear().add_noise(x0, eps, t), t, picture_first)
+        read = self.read(tokens, self.schedule.add_noise(x0, eps, t), t, picture_first)
         wanted = F.pad(tokens[:, 1:], (0, 1), value=PAD)
         if not picture_first:
             wanted = torch.where(tokens == END, self.begin, wanted)
         each = F.cross_entropy(read.words.transpose(1, 2), wanted, reduction="none", ignore_index=PAD)
         words = each.sum(1) / (wanted != PAD).sum(1).clamp(min=1)
         errors = (read.picture - x0).square().flatten(1).mean(1)
-        return words, errors * velocity_weight(Linear(), t)
+        return words, errors if self.weigh is None else errors * self.weigh(self.schedule, t)
 
     def loss(self, x0: Tensor, t: Tensor, eps: Tensor, tokens: Tensor, picture_first: Tensor) -> Tensor:
         """Words + λ·picture (arXiv 2408.11039, eq. 4), (B,); picture_first (B,) bool, each row in its own order."""
@@ -126,7 +128,3 @@ class Transfusion(nn.Module):
         shape = (len(tokens), self.channels, *self.size)
         require(tuple(x_t.shape) == shape, "x_t", describe(x_t), f"shape {shape}")
         require_time(t, batch=len(x_t))
-
-
-PREDICTION = X0
-"""What `forward` answers."""

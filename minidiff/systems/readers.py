@@ -188,7 +188,7 @@ def scores(model: Denoiser, reads: Read, ways: Sequence[str] = ("",), n: int = 1
     """`answers`; for the joined encoders also with some of them left out."""
     found = {}
     for way in ways:
-        told = partial(reads, heard=LEFT_OUT[way]) if way else reads
+        told = partial(read_joined, heard=LEFT_OUT[way]) if way else reads
         for question, (right, other) in answers(pictures_of(model, told), n=n).items():
             name = f"{question}, {way}" if way else question
             found[name] = round(right.share, 4)

@@ -13,7 +13,7 @@ import torch
 from torch import Generator, Tensor
 
 from minidiff import times
-from minidiff.backbones.transfusion import PREDICTION, Transfusion
+from minidiff.backbones.transfusion import Transfusion
 from minidiff.data.captions import captions
 from minidiff.data.prompts import Prompt, World, place
 from minidiff.data.scenes import render
@@ -23,6 +23,7 @@ from minidiff.judges.scenes import parse
 from minidiff.judges.scorecard import Generate, Score, matches, shares
 from minidiff.judges.sentences import read
 from minidiff.optim import Muon, muon_groups
+from minidiff.predictions import X0, velocity_weight
 from minidiff.schedules import Linear
 from minidiff.systems.generator import generator
 from minidiff.systems.scenes_text import null, tokenizer
@@ -39,7 +40,7 @@ LAMBDA = 5.0
 
 def build(weight: float = LAMBDA) -> Transfusion:
     """1.2 M parameters: width 128, 6 blocks, 16 squares of 4×4 pixels."""
-    return Transfusion(len(tokenizer(LENGTH)), LENGTH, weight=weight)
+    return Transfusion(len(tokenizer(LENGTH)), LENGTH, weight=weight, weigh=velocity_weight)
 
 
 def draw_both(batch: int) -> Draw:
@@ -71,7 +72,7 @@ def draw_both(batch: int) -> Draw:
 def pictures_of(model: Transfusion, steps: int = 50) -> Generate:
     """Text → picture: `generate(texts, w, seeds)` → (B, 3, 16, 16) in ancestral steps."""
     reads = lambda texts: {"tokens": tokenizer(LENGTH).encode(texts)}
-    return generator(Denoiser(model, Linear(), PREDICTION), reads, null(LENGTH), (3, 16, 16), steps=steps)
+    return generator(Denoiser(model, Linear(), X0), reads, null(LENGTH), (3, 16, 16), steps=steps)
 
 
 def texts_of(model: Transfusion, pictures: Tensor) -> list[str]:

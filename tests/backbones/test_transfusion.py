@@ -16,7 +16,7 @@ X, T = randn((2, 3, 8, 8), seeded(0)), torch.tensor([0.3, 0.8])
 
 
 def model(**options) -> Transfusion:
-    make = lambda: Transfusion(12, 6, size=(8, 8), patch=4, dim=16, depth=2, heads=2, **options)
+    make = lambda: Transfusion(12, 6, size=(8, 8), patch=4, dim=16, depth=2, heads=2, weigh=velocity_weight, **options)
     return initialised(make, 0).eval()
 
 
