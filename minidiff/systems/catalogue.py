@@ -28,7 +28,6 @@ PAGES = (
     "llm",
     "readers",
     "vlm",
-    "transfusion",
 )
 
 
