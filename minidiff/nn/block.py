@@ -146,28 +146,33 @@ class Norm(nn.LayerNorm):
     adaLN-Zero  cond_dim d: scale, shift and gate are a linear map of SiLU(cond), all zero at first (arXiv 2212.09748)
     adaLN       the same with zero False: scale and shift alone, of a map that begins as any other does; gate 1
     shared      shared True: cond *is* scale, shift and gate, made once for all blocks; each adds its own constant
-                (adaLN-single, arXiv 2310.00426)
+                (adaLN-single, arXiv 2310.00426), or none with own False (Flux 2)
 
     cond: (B, d), or (B, L, d) where each token has its own; in the shared case 3·dim numbers in place of d.
     """
 
     def __init__(
-        self, dim: int, cond_dim: int | None = None, shared: bool = False, eps: float = 1e-5, zero: bool = True
-    ):
+        self, dim: int, cond_dim: int | None = None, shared: bool = False, eps: float = 1e-5, zero: bool = True,
+        own: bool = True,
+    ):  # fmt: skip
         super().__init__(dim, eps=eps, elementwise_affine=cond_dim is None and not shared)
+        self.shared = shared
         require(zero or not shared, "zero", zero, "True where the modulation is shared")
         self.modulation = None
         if cond_dim is not None and not shared:
             self.modulation = zeroed(nn.Linear(cond_dim, 3 * dim)) if zero else nn.Linear(cond_dim, 2 * dim)
-        self.constant = nn.Parameter(torch.zeros(3 * dim)) if shared else None
+        self.constant = nn.Parameter(torch.zeros(3 * dim)) if shared and own else None
 
     def forward(self, x: Tensor, cond: Tensor | None = None) -> tuple[Tensor, Tensor | float]:  # type: ignore[override]
         normed = super().forward(x)
-        if self.modulation is None and self.constant is None:
+        if self.modulation is None and not self.shared:
             return normed, 1.0
         require(cond is not None, "cond", "nothing", "a condition: this norm is modulated")
         assert cond is not None
-        made = cond + self.constant if self.constant is not None else self.modulation(F.silu(cond))  # type: ignore[misc]
+        if self.modulation is not None:
+            made = self.modulation(F.silu(cond))
+        else:
+            made = cond if self.constant is None else cond + self.constant
         scale, shift, *gate = (made if made.ndim == 3 else made[:, None]).split(normed.shape[-1], dim=-1)
         return normed * (1 + scale) + shift, gate[0] if gate else 1.0
 
@@ -187,19 +192,19 @@ def require_context(context: Tensor | None, context_dim: int | None, context_mas
 class Block(nn.Module):
     """x + g·attention(norm x), [+ cross-attention(norm x, context)], + g·MLP(norm x): (B, L, dim) → (B, L, dim).
 
-    Pre-norm (arXiv 2002.04745). cond_dim, shared, zero: how a condition modulates the norms (`Norm`). context_dim:
+    Pre-norm (arXiv 2002.04745). cond_dim, shared, zero, own: how a condition modulates the norms (`Norm`). context_dim:
     width of a context (B, M, context_dim) that every token looks at: by an attention of its own after the first, or,
     where `merged`, with its keys and values in the same softmax as the tokens' own. hidden: width of the MLP, 4·dim
     unless given; gated: it is up₁(x)·activation(up₂(x)), with two maps of that width (arXiv 2002.05202). Masks:
     `Attend`. rotate: turns queries and keys by their positions (`nn.rope`). ends: its tokens are looked at by the other
-    streams of `joint` and go no further, as SD3's text in the last block: no map back, no MLP, no gate.
+    streams of `joint` and go no further, as SD3's text in the last block: no map back, no MLP, no gate. bias: of maps.
     """
 
     def __init__(
         self, dim: int, heads: int, *, cond_dim: int | None = None, shared: bool = False,
         context_dim: int | None = None, merged: bool = False, hidden: int | None = None,
         gated: bool = False, activation: Activation = F.gelu, qk_norm: bool = False, eps: float = 1e-5,
-        zero: bool = True, ends: bool = False,
+        zero: bool = True, ends: bool = False, own: bool = True, bias: bool = True,
     ):  # fmt: skip
         super().__init__()
         require(not ends or context_dim is None, "ends", ends, "False with a context_dim")
@@ -207,7 +212,8 @@ class Block(nn.Module):
         hidden = 4 * dim if hidden is None else hidden
         self.shared, self.context_dim, self.merged = shared, context_dim, merged
         self.activation, self.gated, self.ends = activation, gated, ends
-        self.norm1, self.attention = Norm(dim, cond_dim, shared, eps, zero), Attention(dim, heads, qk_norm=qk_norm)
+        self.norm1 = Norm(dim, cond_dim, shared, eps, zero, own)
+        self.attention = Attention(dim, heads, qk_norm=qk_norm, bias=bias)
         if merged:
             self.context_k, self.context_v = (nn.Linear(context_dim, dim) for _ in "kv")  # type: ignore[arg-type]
         elif context_dim is not None:
@@ -217,8 +223,8 @@ class Block(nn.Module):
             if self.norm1.modulation is not None and zero:
                 self.norm1.modulation = zeroed(nn.Linear(self.norm1.modulation.in_features, 2 * dim))
             return
-        self.norm2 = Norm(dim, cond_dim, shared, eps, zero)
-        self.up, self.down = nn.Linear(dim, hidden * (1 + gated)), nn.Linear(hidden, dim)
+        self.norm2 = Norm(dim, cond_dim, shared, eps, zero, own)
+        self.up, self.down = nn.Linear(dim, hidden * (1 + gated), bias), nn.Linear(hidden, dim, bias)
 
     def forward(
         self, x: Tensor, cond: Tensor | None = None, context: Tensor | None = None, mask: Tensor | None = None,
@@ -256,19 +262,20 @@ class Block(nn.Module):
 
 
 def joint(
-    blocks: Sequence[Block], streams: Sequence[Tensor], cond: Tensor | None = None, mask: Tensor | None = None,
-    rotate: Rotate = unturned, contexts: Sequence[Tensor | None] | None = None,
+    blocks: Sequence[Block], streams: Sequence[Tensor], cond: Tensor | Sequence[Tensor] | None = None,
+    mask: Tensor | None = None, rotate: Rotate = unturned, contexts: Sequence[Tensor | None] | None = None,
     context_masks: Sequence[Tensor | None] | None = None, past: Past | None = None,
 ) -> list[Tensor]:  # fmt: skip
     """One softmax over the tokens of all streams (B, Lᵢ, dim), each with its own weights: one is DiT, two are MM-DiT.
 
     All blocks have the same number of heads and the same width of each; mask and rotate are for the streams in a row.
-    past: tokens of the same sequence that came before these, to which these are added.
+    past: tokens of the same sequence that came before these, to which these are added. cond: for all, or one a stream.
     """
+    conds = [cond] * len(blocks) if cond is None or isinstance(cond, Tensor) else list(cond)
     contexts, context_masks = ([None] * len(blocks) if given is None else given for given in (contexts, context_masks))
     for block, context in zip(blocks, contexts):
         require_context(context, block.context_dim)
-    normed = [block.norm1(x, block.halves(cond)[0]) for block, x in zip(blocks, streams)]
+    normed = [block.norm1(x, block.halves(c)[0]) for block, x, c in zip(blocks, streams, conds)]
     q, k, v = (torch.cat(part, 2) for part in zip(*(block.attention.heads(h) for block, (h, _) in zip(blocks, normed))))
     q, k = rotate(q), rotate(k)
     if past is not None:
@@ -279,6 +286,8 @@ def joint(
             k, v = block.merge(k, v, context)
     mixed = blocks[0].attention.attend(q, k, v, mask).split([x.shape[1] for x in streams], 2)
     return [
-        block.after(x, m, gate, cond, context, seen)
-        for block, x, m, (_, gate), context, seen in zip(blocks, streams, mixed, normed, contexts, context_masks)
+        block.after(x, m, gate, c, context, seen)
+        for block, x, m, (_, gate), c, context, seen in zip(
+            blocks, streams, mixed, normed, conds, contexts, context_masks
+        )
     ]

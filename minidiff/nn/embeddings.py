@@ -22,11 +22,13 @@ def waves(x: Tensor, features: int, scale: float = 1.0, max_period: float = 10_0
 class TimeEmbedding(nn.Module):
     """t in [0, 1], (B,) or (B, N) → (…, dim): `waves` of 1000·t, the step count of DDPM, then an MLP (hidden wide)."""
 
-    def __init__(self, dim: int, features: int = 64, max_period: float = 10_000.0, hidden: int | None = None):
+    def __init__(
+        self, dim: int, features: int = 64, max_period: float = 10_000.0, hidden: int | None = None, bias: bool = True
+    ):
         super().__init__()
         hidden = dim if hidden is None else hidden
         self.features, self.max_period = features, max_period
-        self.mlp = nn.Sequential(nn.Linear(features, hidden), nn.SiLU(), nn.Linear(hidden, dim))
+        self.mlp = nn.Sequential(nn.Linear(features, hidden, bias), nn.SiLU(), nn.Linear(hidden, dim, bias))
 
     def forward(self, t: Tensor) -> Tensor:
         # Made here, not kept as a buffer, so that `net.bfloat16()` cannot round the frequencies.

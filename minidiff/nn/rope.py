@@ -36,6 +36,12 @@ def centred(text: int, *sizes: int) -> Tensor:
     return torch.cat([diagonal[:, None].expand(-1, 1 + len(sizes)), places])
 
 
+def four_axes(text: int, *sizes: int) -> Tensor:
+    """Time, row, column, word: the picture at (0, i, j, 0), text at (0, 0, 0, k) (Flux 2; references at 10, 20, …)."""
+    picture = torch.nn.functional.pad(grid(*sizes), (1, 1))
+    return torch.cat([torch.nn.functional.pad(torch.arange(float(text))[:, None], (3, 0)), picture])
+
+
 class Rotary:
     """A rotation for `Block(rotate=…)`: positions (L, axes) or (B, L, axes); axes: numbers of a head for each axis.
 
