@@ -125,8 +125,8 @@ def with_null(reads: Read, texts: Sequence[str]) -> tuple[dict[str, Tensor], dic
 # ---------------------------------------------------------------- training
 
 
-def draw_scenes(batch: int, reads: Read) -> Draw:
-    """Scenes and captions, short, or long in a fifth of the batches; a tenth without a caption.
+def draw_scenes(batch: int, reads: Read, long_share: float = SHARE_LONG) -> Draw:
+    """Scenes and captions, short, or long in a share of the batches; a tenth without a caption.
 
     With "heard" among the conditions each encoder is dropped by itself in place of that.
     """
@@ -141,7 +141,7 @@ def draw_scenes(batch: int, reads: Read) -> Draw:
     short, long = rows(batch, WORLD, "short"), rows(batch, LONG, "long")
 
     def draw(generator: Generator) -> Batch:
-        is_long = float(torch.rand((), generator=generator)) < SHARE_LONG
+        is_long = float(torch.rand((), generator=generator)) < long_share
         x0, texts = (long if is_long else short)(generator)
         given = reads(texts)
         if "heard" in given:
