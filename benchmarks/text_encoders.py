@@ -8,6 +8,7 @@ longer     the plain CLIP of sprites for 4,500 steps, three times as long as the
 states     the generator of `systems.readers` for 2,000 steps on other states of the same chat model: the last layer,
            the one before it, three side by side, what enters the first block; the template left in; registers
 nearer     encoders of whole captions, a real MiniLM among them: is a paraphrase nearer than a swap or a negation?
+without    what a generator draws of "a red cross without a star", a wording that it never learned
 rewritten  paraphrases that the chat model says shortly before the shipped generators read them
 """
 
@@ -15,6 +16,7 @@ import json
 import sys
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,9 +28,11 @@ from benchmarks._timing import machine
 from minidiff.checkpoints import write_whole
 from minidiff.conditioning import Encoded
 from minidiff.console import any_sign
+from minidiff.data.captions import captions
 from minidiff.encoders.clip import TextTower
 from minidiff.encoders.language import Registers
 from minidiff.encoders.sentence_folder import read_sentence_encoder
+from minidiff.judges.scenes import parse
 from minidiff.randomness import initialised
 from minidiff.systems import clip_failures, clip_sprites, readers
 from minidiff.systems.clip_failures import ARMS, BESIDES, SPRITES
@@ -112,6 +116,17 @@ def rewritten() -> dict[str, Any]:
     return found
 
 
+def without() -> dict[str, Any]:
+    """What the chat model's generator draws of 100 paraphrased negations: the absent one, or more than was named."""
+    shipped, reads = readers.READERS["chat model"]
+    asked = replace(readers.WORLD, families=("negation",)).prompts(100, 0, "test")
+    read = parse(readers.pictures_of(shipped.load(), reads)(captions(asked, "paraphrase"), 1.0, range(100)))
+    things = [read.scenes.objects(i) if ok else [] for i, ok in enumerate(read.readable.tolist())]
+    absent = sum(any(thing[0] == p.absent for thing in found) for p, found in zip(asked, things))
+    more = sum(len(found) > len(p.groups) for p, found in zip(asked, things))
+    return {"the absent one is there": absent / 100, "more objects than named": more / 100}
+
+
 def nearer() -> dict[str, Any]:
     """Encoders of whole captions: is a paraphrase nearer than a swap, than a negation? MiniLM is the real one."""
     chat, mini = readers.chat_model(), read_sentence_encoder()
@@ -139,6 +154,7 @@ def nearer() -> dict[str, Any]:
 
 PARTS: Mapping[str, Callable[[], dict[str, Any]]] = {
     "failures": failures, "longer": longer, "states": states, "rewritten": rewritten, "nearer": nearer,
+    "without": without,
 }  # fmt: skip
 
 

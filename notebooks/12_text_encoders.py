@@ -422,7 +422,7 @@ assert rows_para["chat model"][1] < rows_para["CLIP, tokens"][1]  # it is not be
 show.table(rows_para, ["100 held-out paraphrases", "relation", "negation", "pair"])
 
 # %% [markdown]
-# A surprise, and not the one that the lecture's slide promises. A bag of words does not care how a sentence is built, so CLIP's reader hardly notices a paraphrase. The chat model's states change with the wording, and its generator has never seen these: of "without a star" it makes a star. But a language model can be asked to *say it shortly first*, in the words
+# A surprise, and not the one that the lecture's slide promises. A bag of words does not care how a sentence is built, so CLIP's reader hardly notices a paraphrase. The chat model's states change with the wording, and its generator has never seen these: of "a red cross without a star" it makes two red crosses. But a language model can be asked to *say it shortly first*, in the words
 # that the generator knows. That is what DALL·E 3 and Z-Image do with prompts before they draw, and it repairs most of it.
 
 # %%

@@ -171,6 +171,8 @@ def test_states_and_wordings_are_what_was_measured(lecture, facts):
         reader, _, way = name.partition(", said")
         for cell, question in zip(cells, ("relation", "negation", "pair"), strict=True):
             same(cell, facts["rewritten"][f"{reader}, {question}, paraphrase" + (names["said" + way] if way else "")])
+    assert facts["without"] == {"the absent one is there": 0.0, "more objects than named": 0.69}
+    assert "in none of 100 pictures, but in 69" in lecture
     chat, clip = (facts["rewritten"][f"{who}, relation, paraphrase{how}"] for who, how in
                   (("chat model", ", said shortly"), ("CLIP, tokens", "")))  # fmt: skip
     assert round(100 * (chat - clip)) == 64
