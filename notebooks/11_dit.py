@@ -597,4 +597,4 @@ assert playground.values["size"] == "S"
 # - In section 6, divide each excess by the floor. At which $t$ is a network of this family worst, relative to what can be known?
 # - In section 7, take `w = 0`. Does the small model still not catch up?
 #
-# Then the [exercises](../exercises/11_dit.ipynb).
+# Then the [exercises](../exercises/11_dit.ipynb). [Chapter 12](12_text_encoders.ipynb) asks what reads the sentence, and what it does not hear.

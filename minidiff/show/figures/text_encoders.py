@@ -1,11 +1,9 @@
-"""The figures of chapter 12. Functions take data and draw; but for `drawn_of_two` they return nothing, so that a
-cell may end with one."""
+"""The figures of chapter 12. Functions take data and draw; they return nothing, so that a cell may end with one."""
 
 from collections.abc import Mapping, Sequence
 from textwrap import fill
 
 import torch
-from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from torch import Tensor
 
@@ -88,25 +86,9 @@ def layout(context: Tensor, widths: Sequence[int], lengths: tuple[int, int], tit
 def edited(rows: Mapping[str, Tensor], texts: Sequence[str], right: Sequence[bool], title: str) -> None:
     """Pictures (B, 3, S, S) shown and drawn, a column for each instruction; a mark says whether it was done."""
     figure, (ax,) = panels(1, 1, size=(1.35 * len(texts) + 1.0, 1.3 * len(rows) + 1.0))
-    grid(_stacked(rows), columns=len(texts), rows=list(rows), ax=ax)
+    grid(torch.cat(list(rows.values())), columns=len(texts), rows=list(rows), ax=ax)
     side = next(iter(rows.values())).shape[-1] + 2
     marks = ["✓" if ok else "✗" for ok in right]
     said = [f"{fill(text, 15)}\n{mark}" for text, mark in zip(texts, marks)]
     ax.set_xticks([side * (i + 0.5) for i in range(len(texts))], said, fontsize=8)
     figure.suptitle(title)
-
-
-def _stacked(rows: Mapping[str, Tensor]) -> Tensor:
-    return torch.cat(list(rows.values()))
-
-
-def drawn_of_two(rows: Mapping[str, Tensor], texts: Sequence[str], title: str) -> Figure:
-    """Of the widget: pictures (2·n, 3, S, S) of each reader in a row, n of either text."""
-    n = len(next(iter(rows.values()))) // 2
-    figure, (ax,) = panels(1, 1, size=(9.0, 1.0 * len(rows) + 1.2))
-    grid(_stacked(rows), columns=2 * n, rows=list(rows), ax=ax)
-    side = next(iter(rows.values())).shape[-1] + 2
-    ax.set_xticks([side * n / 2, side * 1.5 * n], [fill(text, 40) for text in texts], fontsize=9)
-    ax.axvline(side * n - 0.5, color=BLACK, linewidth=1)
-    figure.suptitle(title)
-    return figure
