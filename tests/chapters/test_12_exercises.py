@@ -191,7 +191,7 @@ SLIPS = {
     "a wide table without scale": ("scale * a @", "a @"),
     "a temperature": ("scale * a @ torch.cat([b, c]).T, scale * b @", "a @ torch.cat([b, c]).T / scale, b / scale @"),
     "decayed weights": ("torch.optim.Adam(", "torch.optim.AdamW("),
-    "gradients add up": ("            optimizer.zero_grad()\n", ""),
+    "gradients add up": ("        optimizer.zero_grad()\n", ""),
     "one step too few": ("range(steps)", "range(steps - 1)"),
     "losses after the step": ("losses.append(loss.detach())", "losses.append(loss.detach() / 2)"),
     "the first weights": ("[w.detach() for w in now]", "[w.detach() for w in weights]"),
