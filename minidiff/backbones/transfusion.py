@@ -20,6 +20,7 @@ from minidiff.encoders.tokenizer import END, PAD
 from minidiff.nn import masks
 from minidiff.nn.block import Block
 from minidiff.nn.embeddings import TimeEmbedding
+from minidiff.nn.init import zeroed
 from minidiff.schedules import Linear, Schedule
 from minidiff.shapes import patch_sides, patchify, unpatchify
 from minidiff.validate import describe, require, require_floating, require_like, require_time
@@ -39,13 +40,15 @@ class Transfusion(nn.Module):
     BEGIN and FINISH of a picture. A square of patch×patch pixels goes in through one linear map, with its place and the
     time's embedding added, and comes out through another (the paper's simpler variant; its U-Net variant has down and
     up blocks there). Text has a place by its index in the text. weight: λ of `loss`, 5 in the paper. weigh: what an
-    error of x̂0 counts at each time (`predictions.velocity_weight`); 1 unless given.
+    error of x̂0 counts at each time (`predictions.velocity_weight`); 1 unless given. modulated: the time also
+    modulates the norms at the squares, one modulation for all blocks (arXiv 2310.00426), which the paper does not do;
+    words have the blocks' own constants there, and every block is the identity at first.
     """
 
     def __init__(
         self, vocab: int, length: int, channels: int = 3, size: Sequence[int] = (16, 16), patch: int = 4,
         dim: int = 128, depth: int = 6, heads: int = 4, weight: float = 5.0, schedule: Schedule | None = None,
-        weigh: Callable[[Schedule, Tensor], Tensor] | None = None,
+        weigh: Callable[[Schedule, Tensor], Tensor] | None = None, modulated: bool = False,
     ):  # fmt: skip
         super().__init__()
         self.schedule, self.weigh = schedule or Linear(), weigh
@@ -57,7 +60,8 @@ class Transfusion(nn.Module):
         place = lambda n: nn.Parameter(0.3 * torch.randn(n, dim))  # found sooner than 0.02, as in `conditioning.Words`
         self.place, self.spot = place(length), place(squares)
         self.stem, self.time = nn.Linear(inside, dim), TimeEmbedding(dim)
-        self.blocks = nn.ModuleList(Block(dim, heads, activation=F.silu) for _ in range(depth))
+        self.modulation = zeroed(nn.Linear(dim, 6 * dim)) if modulated else None
+        self.blocks = nn.ModuleList(Block(dim, heads, activation=F.silu, shared=modulated) for _ in range(depth))
         self.norm, self.next_word, self.head = nn.LayerNorm(dim), nn.Linear(dim, vocab + 2), nn.Linear(dim, inside)
 
     def read(self, tokens: Tensor, x_t: Tensor, t: Tensor, picture_first: bool = False) -> Read:
@@ -65,15 +69,20 @@ class Transfusion(nn.Module):
         self._require(tokens, x_t, t)
         text = self.word(tokens) + self.place[: tokens.shape[1]]
         marks = self.word(torch.tensor([self.begin, self.finish], device=text.device)).expand(len(text), -1, -1)
-        squares = self.stem(patchify(x_t, self.patch)) + self.spot + self.time(t)[:, None]
+        time = self.time(t)  # (B, dim)
+        squares = self.stem(patchify(x_t, self.patch)) + self.spot + time[:, None]
         picture = torch.cat([marks[:, :1], squares, marks[:, 1:]], 1)  # BEGIN, squares, FINISH
         n, long, wide = squares.shape[1], text.shape[1], picture.shape[1]
         x = torch.cat([picture, text] if picture_first else [text, picture], 1)
         first = 1 if picture_first else long + 1
         real = F.pad(tokens != PAD, (wide, 0) if picture_first else (0, wide), value=True)
         mask = masks.both(masks.spans(x.shape[1], [(first, first + n)], x.device), masks.keys(real))
+        told = None
+        if self.modulation is not None:  # (B, all tokens, 6·dim): the time at the squares, nothing at words and marks
+            made = self.modulation(F.silu(time))[:, None].expand(-1, n, -1)
+            told = F.pad(made, (0, 0, first, x.shape[1] - first - n))
         for block in self.blocks:
-            x = block(x, mask=mask)
+            x = block(x, told, mask=mask)
         x = self.norm(x)
         words = x[:, -long:] if picture_first else x[:, :long]
         return Read(self.next_word(words), unpatchify(self.head(x[:, first : first + n]), self.patch, self.size))

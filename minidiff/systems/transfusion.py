@@ -39,8 +39,8 @@ LAMBDA = 5.0
 
 
 def build(weight: float = LAMBDA) -> Transfusion:
-    """1.2 M parameters: width 128, 6 blocks, 16 squares of 4×4 pixels."""
-    return Transfusion(len(tokenizer(LENGTH)), LENGTH, weight=weight, weigh=velocity_weight)
+    """1.3 M parameters: width 128, 6 blocks, 16 squares of 4×4 pixels whose norms the time modulates."""
+    return Transfusion(len(tokenizer(LENGTH)), LENGTH, weight=weight, weigh=velocity_weight, modulated=True)
 
 
 def draw_both(batch: int) -> Draw:

@@ -49,6 +49,20 @@ def test_nothing_leaks_back(picture_first):
     assert not torch.equal(net.read(later, X, T, picture_first).words[:, 2], a.words[:, 2])
 
 
+@pytest.mark.parametrize("picture_first", [False, True], ids=["text first", "picture first"])
+def test_a_time_that_modulates_reaches_the_squares_alone(picture_first):
+    net = model(modulated=True)
+    a = net.read(TOKENS, X, T, picture_first)
+    bare = net.next_word(net.norm(net.word(TOKENS) + net.place[:5]))
+    assert torch.allclose(a.words, bare, atol=1e-6)  # at first every block is the identity
+    with torch.no_grad():
+        for k, p in enumerate(net.parameters()):
+            p.add_(0.1 * randn(p.shape, seeded(k)))
+    later = [net.read(TOKENS, X, t, picture_first) for t in (T, 1 - T)]
+    assert not torch.allclose(later[0].picture, later[1].picture, atol=1e-3)
+    assert torch.equal(later[0].words, later[1].words) == (not picture_first)  # words before the picture know no time
+
+
 def test_squares_see_one_another_both_ways():
     net, moved = model(), X.clone()
     moved[:, :, 4:, 4:] += 1  # the last of four squares
