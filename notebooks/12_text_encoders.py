@@ -305,7 +305,7 @@ assert rows_4["relation, long"][2] > rows_4["relation, long"][1] + 0.15
 show.table(rows_4, ["100 held-out captions, w = 1 (scale 2)", *records])
 
 # %% [markdown]
-# Three steps down the list. *Pooled*: one vector holds what is there; whose colour is whose is mostly gone, and the relation with it. *Tokens*: colours find their objects again, for attention can go from a place to a word. But left and right are where the plain CLIP left them: a quarter of relations come out right, as by chance, since
+# Three steps down the list. *Pooled*: one object comes out of one vector, two do not; most often one of them has a wrong kind (lecture, section 4: a generator loses). *Tokens*: both objects come, for attention can go from a place to a word. But left and right are where the plain CLIP left them: a quarter of relations come out right, as by chance, since
 # a picture of two objects has one of four relations. *The chat model* has the order, because it has had to answer questions about it; and it reads to the end of a long caption.
 #
 # 64 pictures of the chat model's generator, the first 64 seeds, nothing selected:
@@ -412,7 +412,7 @@ show.table(rows_states, ["2,000 steps, one seed", "loss · 1000", *heads_6])
 # One seed and a third of the training: take differences of a few hundredths for noise. The loss is the steadier measure. Words alone come last, as they should; the rest is not what the big systems would let one hope.
 # Three layers side by side are no better than one (their loss is that of words alone), registers are no better than a mask, and leaving the template in did no harm. A choice that pays at 12 billion parameters need not pay here.
 #
-# **Paraphrases.** The generators were trained on short captions only. Both readers know paraphrases: CLIP has seen them beside pictures, the chat model beside other sentences. **Predict** who draws what was never said to it in this way.
+# **Paraphrases.** The generators were trained on short and long captions, never on a paraphrase. Both readers know paraphrases: CLIP has seen them beside pictures, the chat model beside other sentences. **Predict** who draws what was never said to it in this way.
 
 # %%
 said_short = facts["rewritten"]
