@@ -129,9 +129,14 @@ class Frozen(nn.Module):
         return self
 
     def forward(self, batch: int, *, tokens: Tensor) -> Given:
+        return self.told(batch, tokens)
+
+    def told(self, batch: int, tokens: Tensor, *more: Tensor) -> Given:
+        """What the encoder says of tokens, and of what else it reads, mapped to the backbone's widths."""
         require_tokens(tokens, batch, self.length)
+        device = next(self.encoder.parameters()).device
         with torch.no_grad():
-            vector, context, mask = self.encoder.encode(tokens.to(next(self.encoder.parameters()).device))
+            vector, context, mask = self.encoder.encode(tokens.to(device), *(each.to(device) for each in more))
         given: Given = {}
         if self.to_vector is not None and vector is not None:
             given["vector"] = self.to_vector(vector)

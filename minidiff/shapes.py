@@ -66,6 +66,19 @@ def unpatchify(tokens: Tensor, patch: int | Sequence[int], size: Sequence[int]) 
     return tiles.permute(0, 1 + 2 * axes, *order).reshape(len(tokens), -1, *size)
 
 
+def sizes_of(x_t: Tensor, channels: int, patch: Sequence[int], size: Sequence[int] | None = None) -> tuple[int, ...]:
+    """The sides of pictures or clips (B, channels, *sides): `size`, or where that is None any that the patch divides.
+
+    `ValueError` that names x_t for anything else.
+    """
+    found = tuple(x_t.shape[2:])
+    fits = x_t.ndim == 2 + len(patch) and x_t.shape[1] == channels
+    fits = fits and (all(n % p == 0 for n, p in zip(found, patch)) if size is None else found == tuple(size))
+    wanted = f"sizes divisible by {tuple(patch)}" if size is None else ", ".join(map(str, size))
+    require(fits, "x_t", describe(x_t), f"(B, {channels}, {wanted})")
+    return found
+
+
 def pack(parts: Sequence[Tensor]) -> tuple[Tensor, list[torch.Size]]:
     """Tensors (B, …) of several shapes (picture and sound) as one state (B, total), and the shapes to undo it."""
     require(len({len(part) for part in parts}) == 1, "parts", [len(p) for p in parts], "tensors with the same B")

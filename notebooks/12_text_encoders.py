@@ -340,14 +340,17 @@ behind_5 = Layers(chat, (-2,), cut=llm.CUT).encode(llm.chat(text_5)).context
 context_5 = joined(parts_5, behind_5)
 assert torch.equal(context_5, join(parts_5, behind_5))  # the library's, and diffusers' (tests/parity/test_sd3.py)
 assert not torch.equal(context_5, joined(parts_5[::-1], behind_5))  # the control: the other CLIP first
-sizes_5 = (context_5.shape[1] - behind_5.shape[1], behind_5.shape[1])
-draw.layout(context_5[0], [p.shape[-1] for p in parts_5], sizes_5, f"“{text_5[0]}”: {tuple(context_5.shape[1:])}")
+
+# %%
+(_, l_5, d_5), (_, m_5, e_5) = parts_5[0].shape, behind_5.shape
+boxes_5 = {"first CLIP": (0, l_5, 0, d_5), "second CLIP": (0, l_5, d_5, d_5), "chat model": (l_5, m_5, 0, e_5)}
+draw.layout(context_5[0], boxes_5, f"“{text_5[0]}”: {tuple(context_5.shape[1:])}")
 
 # %% [markdown]
 # While it is trained, each encoder is *dropped by itself* with probability $.1^{1/3} \approx .46$: then any of them can be left out later, and all three are missing in a tenth of all cases, which is the unconditional branch. In Stable Diffusion 3 that lets one do without the 4.7 billion parameters of T5. **Predict** which question is lost without the chat model.
 
 # %%
-assert (*sizes_5, *context_5.shape[1:]) == (10, 12, 22, 192)  # as predicted above
+assert (l_5, m_5, *context_5.shape[1:]) == (10, 12, 22, 192)  # as predicted above
 ways_5 = {"all three": readers.ALL, "no chat model": (True, True, False), "no CLIP": (False, False, True)}
 net_5, drawn_5 = generators["all joined"][0], {}
 for way, heard in ways_5.items():

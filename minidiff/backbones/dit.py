@@ -12,7 +12,7 @@ from minidiff.nn import masks, rope
 from minidiff.nn.block import Activation, Block, Rotate, gelu_tanh, require_context, unturned
 from minidiff.nn.embeddings import TimeEmbedding, add_vector
 from minidiff.nn.init import zeroed
-from minidiff.shapes import beside, patch_sides, patchify, unpatchify
+from minidiff.shapes import beside, patch_sides, patchify, sizes_of, unpatchify
 from minidiff.validate import describe, require, require_time
 
 READS = ("cross", "merged", "tokens")
@@ -88,7 +88,7 @@ class DiT(nn.Module):
         self, x_t: Tensor, t: Tensor, *, vector: Tensor | None = None, context: Tensor | None = None,
         context_mask: Tensor | None = None, concat: Tensor | None = None,
     ) -> Tensor:  # fmt: skip
-        size = self._size(x_t)
+        size = sizes_of(x_t, self.channels, self.patch, None if self.rotary else self.size)
         require_time(t, batch=len(x_t), map_of=x_t)
         require_context(context, self.context_dim, context_mask)
         one = t.ndim < 2  # time per picture
@@ -123,15 +123,6 @@ class DiT(nn.Module):
         fits = context_dim is None or conditioning not in AS_CONTEXT
         require(fits, "context_dim", context_dim, f"None with conditioning={conditioning!r}")
         require(not shared or conditioning == "adaLN-Zero", "shared", shared, f"False with {conditioning!r}")
-
-    def _size(self, x_t: Tensor) -> tuple[int, ...]:
-        size = tuple(x_t.shape[2:])
-        free = self.rotary is not None and len(size) == len(self.size)
-        fits = x_t.ndim == 2 + len(self.size) and x_t.shape[1] == self.channels
-        fits = fits and (size == self.size or (free and all(n % p == 0 for n, p in zip(size, self.patch))))
-        wanted = f"sizes divisible by {self.patch}" if free else ", ".join(map(str, self.size))
-        require(fits, "x_t", describe(x_t), f"(B, {self.channels}, {wanted})")
-        return size
 
     def _rotation(self, size: tuple[int, ...], tokens: int, device: torch.device) -> Rotate:
         """Turns picture tokens by their place; tokens of a context, which follow, stay at the origin."""

@@ -17,8 +17,8 @@ from minidiff.nn.block import Block, joint, require_context
 from minidiff.nn.embeddings import TimeEmbedding, add_vector
 from minidiff.nn.init import zeroed
 from minidiff.nn.parallel import Parallel
-from minidiff.shapes import beside, patch_sides, patchify, unpatchify
-from minidiff.validate import describe, require, require_time
+from minidiff.shapes import beside, patch_sides, patchify, sizes_of, unpatchify
+from minidiff.validate import require, require_time
 
 
 class Flux2(nn.Module):
@@ -63,16 +63,14 @@ class Flux2(nn.Module):
         self, x_t: Tensor, t: Tensor, *, vector: Tensor | None = None, context: Tensor | None = None,
         context_mask: Tensor | None = None, concat: Tensor | None = None,
     ) -> Tensor:  # fmt: skip
-        size = tuple(x_t.shape[2:])
-        fits = x_t.ndim == 4 and x_t.shape[1] == self.channels and all(n % p == 0 for n, p in zip(size, self.patch))
-        require(fits, "x_t", describe(x_t), f"(B, {self.channels}, sizes divisible by {self.patch})")
+        size = sizes_of(x_t, self.channels, self.patch)
         require_time(t, batch=len(x_t))
         require_context(context, self.context_dim, context_mask)
         assert context is not None
         cond = F.silu(add_vector(self.time(t.expand(len(x_t))), vector))  # (B, dim)
         picture, text = self.stem(patchify(beside(x_t, concat, self.concat), self.patch)), self.join(context)
         m, n = text.shape[1], picture.shape[1]
-        mask = None if context_mask is None else masks.keys(F.pad(context_mask, (0, n), value=True))
+        mask = None if context_mask is None else masks.beside(masks.keys(context_mask), None, m, n)
         places = rope.four_axes(m, *(k // p for k, p in zip(size, self.patch))).to(x_t.device)
         rotate, told = rope.Rotary(places, self.rotary, self.theta), [self.text(cond), self.picture(cond)]
         for pair in self.doubles:

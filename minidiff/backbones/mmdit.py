@@ -12,8 +12,8 @@ from minidiff.nn.block import Block, Rotate, gelu_tanh, joint, require_context, 
 from minidiff.nn.embeddings import TimeEmbedding, add_vector
 from minidiff.nn.init import zeroed
 from minidiff.nn.parallel import Parallel
-from minidiff.shapes import beside, patch_sides, patchify, unpatchify
-from minidiff.validate import describe, require, require_time
+from minidiff.shapes import beside, patch_sides, patchify, sizes_of, unpatchify
+from minidiff.validate import require, require_time
 
 Places = Callable[..., Tensor]
 
@@ -70,7 +70,7 @@ class MMDiT(nn.Module):
         self, x_t: Tensor, t: Tensor, *, vector: Tensor | None = None, context: Tensor | None = None,
         context_mask: Tensor | None = None, concat: Tensor | None = None,
     ) -> Tensor:  # fmt: skip
-        size = self._size(x_t)
+        size = sizes_of(x_t, self.channels, self.patch, None if self.rotary else self.size)
         require_time(t, batch=len(x_t))
         require_context(context, self.context_dim, context_mask)
         assert context is not None
@@ -79,9 +79,7 @@ class MMDiT(nn.Module):
         picture = picture if self.place is None else picture + self.place
         text = self.join(self.context_norm(context))  # (B, M, dim)
         m, n = text.shape[1], picture.shape[1]
-        mask = None
-        if context_mask is not None:  # nobody looks at padding
-            mask = masks.keys(F.pad(context_mask, (0, n), value=True))
+        mask = None if context_mask is None else masks.beside(masks.keys(context_mask), None, m, n)
         rotate = self._rotation(m, size, x_t.device)
         for pair in self.doubles:
             assert isinstance(pair, nn.ModuleDict)
@@ -96,15 +94,6 @@ class MMDiT(nn.Module):
         """(B, N, dim) → (B, N, numbers of a patch)."""
         scale, shift = self.last(F.silu(cond))[:, None].chunk(2, dim=-1)
         return self.head(F.layer_norm(z, (self.dim,), eps=self.eps) * (1 + scale) + shift)
-
-    def _size(self, x_t: Tensor) -> tuple[int, ...]:
-        size = tuple(x_t.shape[2:])
-        free = self.rotary is not None and len(size) == len(self.size)
-        fits = x_t.ndim == 2 + len(self.size) and x_t.shape[1] == self.channels
-        fits = fits and (size == self.size or (free and all(n % p == 0 for n, p in zip(size, self.patch))))
-        wanted = f"sizes divisible by {self.patch}" if free else ", ".join(map(str, self.size))
-        require(fits, "x_t", describe(x_t), f"(B, {self.channels}, {wanted})")
-        return size
 
     def _rotation(self, text: int, size: tuple[int, ...], device: torch.device) -> Rotate:
         if self.rotary is None:

@@ -11,8 +11,8 @@ from minidiff.nn import rope
 from minidiff.nn.block import Attention, Rotate, require_context
 from minidiff.nn.embeddings import TimeEmbedding, add_vector
 from minidiff.nn.init import zeroed
-from minidiff.shapes import beside, patch_sides, patchify, unpatchify
-from minidiff.validate import describe, require, require_time
+from minidiff.shapes import beside, patch_sides, patchify, sizes_of, unpatchify
+from minidiff.validate import require, require_time
 
 
 class Sandwich(nn.Module):
@@ -79,10 +79,7 @@ class SingleStream(nn.Module):
         self, x_t: Tensor, t: Tensor, *, vector: Tensor | None = None, context: Tensor | None = None,
         context_mask: Tensor | None = None, concat: Tensor | None = None,
     ) -> Tensor:  # fmt: skip
-        size = tuple(x_t.shape[2:])
-        fits = x_t.ndim == 2 + self.axes and x_t.shape[1] == self.channels
-        fits = fits and all(n % p == 0 for n, p in zip(size, self.patch))
-        require(fits, "x_t", describe(x_t), f"(B, {self.channels}, sizes divisible by {self.patch})")
+        size = sizes_of(x_t, self.channels, self.patch)
         require_time(t, batch=len(x_t))
         require_context(context, self.context_dim, context_mask)
         assert context is not None

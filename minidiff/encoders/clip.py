@@ -12,10 +12,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from minidiff.conditioning import Encoded
-from minidiff.encoders.tokenizer import END
+from minidiff.encoders.tokenizer import END, require_ids
 from minidiff.nn import masks
 from minidiff.nn.block import Activation, Block
-from minidiff.validate import describe, integer, require, require_floating, require_shape
+from minidiff.validate import integer, require, require_floating, require_shape
 
 MAX_LOG_SCALE = math.log(100.0)
 INITIAL_LOG_SCALE = math.log(1 / 0.07)
@@ -100,11 +100,8 @@ class TextTower(nn.Module):
         return pooled
 
     def _require_tokens(self, tokens: Tensor) -> None:
-        fits = tokens.ndim == 2 and tokens.dtype == torch.int64 and 1 <= tokens.shape[1] <= self.length
-        require(fits, "tokens", describe(tokens), f"int64 of shape (B, at most {self.length})")
+        require_ids(tokens, self.length, self.vocab - 1)
         if tokens.device.type == "cpu":  # on a GPU reading them would make the host wait
-            inside = bool(((tokens >= 0) & (tokens < self.vocab)).all())
-            require(inside, "tokens", "ids outside the vocabulary", f"ids 0 … {self.vocab - 1}")
             ended = bool((tokens == self.end).any(1).all())
             require(ended, "tokens", f"a row without END ({self.end})", "END in every row")
 

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from minidiff.conditioning import Encoded, Given
-from minidiff.encoders.tokenizer import END, PAD
+from minidiff.encoders.tokenizer import END, PAD, require_ids
 from minidiff.nn import masks
 from minidiff.nn.block import Block
 from minidiff.shapes import patchify
@@ -95,11 +95,7 @@ class LanguageModel(nn.Module):
         return said
 
     def _embedded(self, tokens: Tensor) -> Tensor:
-        fits = tokens.ndim == 2 and tokens.dtype == torch.int64 and 1 <= tokens.shape[1] <= self.length
-        require(fits, "tokens", describe(tokens), f"int64 of shape (B, at most {self.length})")
-        if tokens.device.type == "cpu":  # on a GPU reading them would make the host wait
-            inside = bool(((tokens >= 0) & (tokens < self.vocab)).all())
-            require(inside, "tokens", "ids outside the vocabulary", f"ids 0 … {self.vocab - 1}")
+        require_ids(tokens, self.length, self.vocab - 1)
         return self.token(tokens) + self.place[: tokens.shape[1]]
 
     def _squares(self, pictures: Tensor) -> Tensor:
@@ -154,4 +150,8 @@ class Registers(nn.Module):
         n, most = given["context"].shape[1], len(self.registers)
         require(n <= most, "tokens", describe(tokens), f"at most {most} that are looked at")
         context, told = F.pad(given["context"], (0, 0, 0, most - n)), F.pad(given["context_mask"], (0, most - n))
-        return {**given, "context": torch.where(told[..., None], context, self.registers), "context_mask": told | True}
+        return {
+            **given,
+            "context": torch.where(told[..., None], context, self.registers),
+            "context_mask": torch.ones_like(told),
+        }

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from minidiff.conditioning import Encoded
-from minidiff.encoders.tokenizer import N_SPECIALS, PAD
+from minidiff.encoders.tokenizer import N_SPECIALS, PAD, require_ids
 from minidiff.nn import masks
 from minidiff.nn.block import Block
 from minidiff.randomness import Randomness, rand
@@ -60,11 +60,7 @@ class TextLM(nn.Module):
 
     def features(self, tokens: Tensor) -> Tensor:
         """One vector per token, (B, L, dim): what cross-attention looks at."""
-        fits = tokens.ndim == 2 and tokens.dtype == torch.int64 and 1 <= tokens.shape[1] <= self.length
-        require(fits, "tokens", describe(tokens), f"int64 of shape (B, at most {self.length})")
-        if tokens.device.type == "cpu":  # on a GPU reading them would make the host wait
-            inside = bool(((tokens >= 0) & (tokens <= self.vocab)).all())
-            require(inside, "tokens", "ids outside the vocabulary", f"ids 0 … {self.vocab}")
+        require_ids(tokens, self.length, self.vocab)
         x = self.token(tokens) + self.place[: tokens.shape[1]]  # (B, L, dim)
         seen = masks.keys(tokens != PAD)
         for block in self.blocks:

@@ -59,6 +59,18 @@ def _contents(tokens: Tensor, vocabulary: int) -> Iterator[list[int]]:
         yield [i for i in row[:ends] if i not in (PAD, START)]
 
 
+def require_ids(tokens: Tensor, length: int, last: int) -> None:
+    """What an encoder reads: int64 of shape (B, 1 … length) with ids 0 … last.
+
+    On a GPU the ids are not looked at: the host would wait for them.
+    """
+    fits = tokens.ndim == 2 and tokens.dtype == torch.int64 and 1 <= tokens.shape[1] <= length
+    require(fits, "tokens", describe(tokens), f"int64 of shape (B, at most {length})")
+    if tokens.device.type == "cpu":
+        inside = bool(((tokens >= 0) & (tokens <= last)).all())
+        require(inside, "tokens", "ids outside the vocabulary", f"ids 0 … {last}")
+
+
 def split(text: str) -> list[str]:
     """Lower-cased words and punctuation marks: "A red circle." → a, red, circle, and the full stop."""
     return WORD.findall(text.lower())

@@ -18,7 +18,6 @@ from minidiff.data.scenes import KINDS, render
 from minidiff.encoders.clip import CLIP, TextTower
 from minidiff.judges.ranking import winoground
 from minidiff.systems import clip_scenes, clip_sprites
-from minidiff.systems.shipped import Shipped
 from minidiff.systems.text_lm import linear_probe
 
 Pairs = list[tuple[Prompt, Prompt]]
@@ -48,16 +47,20 @@ PANELS = {
     "surrounding": "who is around whom",
 }
 
+SHOWN = {64: ("relation", "negation", "count", "detail", "surrounding"),
+         16: ("relation", "negation", "count", "length", "attribute", "detail")}  # fmt: skip
+"""Which panels a world can show, by the side of its pictures: sprites have no colours and short captions."""
+
 
 def pairs(panel: str, n: int, on: Side, seed: int = 0) -> Pairs:
-    """n minimal pairs of held-out content, of one of `PANELS`. `ValueError` if `on`'s world has no such pairs."""
+    """n minimal pairs of one of `PANELS`, at least one of each two held out. `ValueError` if there are not so many."""
     failure, found = "length" if panel == "detail" else panel, Pairs()
     for i in range(200):
         drawn = minimal_pairs(failure, n, seed + i, on.world)
         found += [pair for pair in drawn if "test" in {on.world.split_of(prompt) for prompt in pair}]
         if len(found) >= n:
-            break
-    return found[:n]
+            return found[:n]
+    raise ValueError(f"panel: got {panel!r} with n = {n}, expected at most {len(found)}, all that were found")
 
 
 def written(prompts: Sequence[Prompt], panel: str) -> list[str]:
@@ -100,24 +103,25 @@ RELATION, WHO = "the relation, at the second noun", "who is on the left, pooled"
 
 
 @torch.no_grad()
-def probed(tower: TextTower, on: Side, n: int = 3000, tests: int = 1000) -> dict[str, float]:
+def probed(tower: TextTower, on: Side, n: int = 3000, tests: int = 1000, skip: int = 0) -> dict[str, float]:
     """Two linear probes of a text tower, each beside what a bag of the caption's words knows.
 
     RELATION at the second noun's token: is this object the left (or upper) one? One word, which came before, says so:
     a bag of words has it, and so the probe asks whether that word has reached the token. WHO, of the pooled vector:
-    which kind is on the left (or above)? Words without their order leave two to choose from.
+    which kind is on the left (or above)? Words without their order leave two to choose from. skip: the tower's last
+    blocks are left out at the noun.
     """
     made = {}
     for split, count, seed in (("train", n, 0), ("test", tests, 1)):
         prompts = side_by_side(count, seed, on, split)
         tokens = on.tokens([caption(p) for p in prompts])
-        read, end = tower.encode(tokens), tower.first_end(tokens)
+        end = tower.first_end(tokens)
         bag = torch.zeros(len(tokens), tower.vocab).scatter_(1, tokens, 1.0)
         turned = torch.tensor([int(p.relation in ("right of", "below")) for p in prompts])
         left = [p.groups[int(second)] for p, second in zip(prompts, turned)]
         kinds = torch.tensor([KINDS.index(group.kind) for group in left])
-        noun = read.context[torch.arange(len(tokens)), end - 1]  # stands before END
-        made[split] = {RELATION: (noun, turned), WHO: (read.vector, kinds)}
+        noun = tower.features(tokens, skip)[torch.arange(len(tokens)), end - 1]  # stands before END
+        made[split] = {RELATION: (noun, turned), WHO: (tower(tokens), kinds)}
         made[split] |= {f"{RELATION}, bag of words": (bag, turned), f"{WHO}, bag of words": (bag, kinds)}
     found = {}
     for name, (x, y) in made["train"].items():
@@ -133,15 +137,14 @@ def nearer(encode: Callable[[list[str]], Tensor], n: int = 300, seed: int = 3) -
     A paraphrase says the same in other words, and most of the words of the other captions are the same.
     """
     rng, found = Random(seed), {}
-    for panel in ("relation", "negation"):
+    for panel, name in (("relation", "swap"), ("negation", "negation")):
         asked = pairs(panel, n, SCENES, seed)
         said = encode([caption(a) for a, _ in asked])
         same = encode([caption(a, "paraphrase", rng) for a, _ in asked])
         other = encode([caption(b) for _, b in asked])
-        found[f"nearer than its {'swap' if panel == 'relation' else panel}"] = float(
-            ((said * same).sum(1) > (said * other).sum(1)).float().mean()
-        )
-        found[f"cosine with its {'swap' if panel == 'relation' else panel}"] = float((said * other).sum(1).mean())
+        near, far = (said * same).sum(1), (said * other).sum(1)
+        found[f"nearer than its {name}"] = float((near > far).float().mean())
+        found[f"cosine with its {name}"] = float(far.mean())
     return found
 
 
@@ -153,17 +156,12 @@ def cut_equal(tower: TextTower, n: int = 50) -> float:
     return float((a == b).all(1).float().mean())
 
 
-def all_scores(arms: dict[str, tuple[Shipped, Side]] | None = None, n: int = 400) -> dict[str, float]:
+def all_scores(n: int = 400) -> dict[str, float]:
     """Every panel of every arm that its world can show."""
     found = {}
-    for name, (shipped, on) in (arms or ARMS | BESIDES).items():
+    for name, (shipped, on) in (ARMS | BESIDES).items():
         model = shipped.load()
         for panel in PANELS:
             if panel in SHOWN[on.side]:
                 found |= {f"{name}, {panel}, {k}": round(v, 4) for k, v in told_apart(model, panel, on, n).items()}
     return found
-
-
-SHOWN = {64: ("relation", "negation", "count", "detail", "surrounding"),
-         16: ("relation", "negation", "count", "length", "attribute", "detail")}  # fmt: skip
-"""Which panels a world can show, by the side of its pictures: sprites have no colours and short captions."""

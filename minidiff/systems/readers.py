@@ -198,21 +198,21 @@ def scores(model: Denoiser, reads: Read, ways: Sequence[str] = ("",), n: int = 1
 
 
 def _reader(
-    name: str, how: str, conditioning: Callable[[], nn.Module], reads: Read, apart: str, context: bool = True,
+    name: str, how: str, conditioning: Callable[[], nn.Module], reads: Read, context: bool = True,
     ways: Sequence[str] = ("",),
 ) -> Shipped[Denoiser]:  # fmt: skip
     return Shipped(
         name=name, purpose=f"16-px scenes of sentences that are read by {how}",
         build=partial(build, conditioning, context), draw=partial(draw_scenes, 32, reads), steps=6000,
-        scores=partial(scores, reads=reads, ways=ways), bits=8, apart=apart,
+        scores=partial(scores, reads=reads, ways=ways), bits=8, apart=".encoder.",
         options={"optimizer": Muon, "groups": muon_groups, "ema_decay": 0.998},
     )  # fmt: skip
 
 
-POOLED = _reader("reader-pooled", "CLIP, as one vector", pooled, read_clip, ".encoder.", context=False)
-TOKENS = _reader("reader-tokens", "CLIP, token by token", tokens, read_clip, ".encoder.")
-LANGUAGE = _reader("reader-language", "a chat model", language, read_chat, ".encoder.")
-JOINED = _reader("reader-joined", "two CLIPs and a chat model", joined, read_joined, ".encoder.", ways=tuple(LEFT_OUT))
+POOLED = _reader("reader-pooled", "CLIP, as one vector", pooled, read_clip, context=False)
+TOKENS = _reader("reader-tokens", "CLIP, token by token", tokens, read_clip)
+LANGUAGE = _reader("reader-language", "a chat model", language, read_chat)
+JOINED = _reader("reader-joined", "two CLIPs and a chat model", joined, read_joined, ways=tuple(LEFT_OUT))
 READERS = {
     "CLIP, pooled": (POOLED, read_clip), "CLIP, tokens": (TOKENS, read_clip), "chat model": (LANGUAGE, read_chat),
     "all joined": (JOINED, read_joined),

@@ -5,6 +5,9 @@ Half of the rows begin with the text, half with the picture. Before a text the p
 noises it half way at most, for what is to be described has to be seen. Each sentence is true of its picture, and there
 is often more than one that is; a description is right if the judge finds what it says, and nothing else, in the
 picture.
+
+No weights are shipped yet. 8,000 steps (23 minutes of one core) describe all of 200 held-out pictures a family, and at
+w = 1 draw one .98, relation .98, but pair .42 and count .45.
 """
 
 from collections.abc import Sequence

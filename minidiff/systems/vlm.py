@@ -14,11 +14,11 @@ from random import Random
 
 import torch
 import torch.nn.functional as F
-from torch import Generator, Tensor, nn
+from torch import Generator, Tensor
 
 from minidiff import times
 from minidiff.backbones.dit import DiT
-from minidiff.conditioning import Conditioned, Given, require_tokens
+from minidiff.conditioning import Conditioned, Frozen, Given
 from minidiff.data.captions import caption
 from minidiff.data.edits import KINDS_OF_EDIT, Edit, after, before, edit_of, edits
 from minidiff.data.prompts import Group, Prompt, place
@@ -129,26 +129,11 @@ SEEING = Shipped(
 # ---------------------------------------------------------------- edits
 
 
-class Seen(nn.Module):
+class Seen(Frozen):
     """tokens (B, L), picture (B, 3, 16, 16) → context: a seeing chat model's states of both. It does not learn."""
 
-    def __init__(self, encoder: Layers, length: int, context_dim: int):
-        super().__init__()
-        self.encoder, self.length = encoder.requires_grad_(False).eval(), length
-        self.to_context = nn.Linear(encoder.dim, context_dim)
-
-    def train(self, mode: bool = True) -> "Seen":
-        super().train(mode)
-        self.encoder.eval()
-        return self
-
-    def forward(self, batch: int, *, tokens: Tensor, picture: Tensor) -> Given:
-        require_tokens(tokens, batch, self.length)
-        device = self.to_context.weight.device
-        with torch.no_grad():
-            _, context, mask = self.encoder.encode(tokens.to(device), picture.to(device))
-        assert mask is not None
-        return {"context": self.to_context(context), "context_mask": mask}
+    def forward(self, batch: int, *, tokens: Tensor, picture: Tensor) -> Given:  # type: ignore[override]
+        return self.told(batch, tokens, picture)
 
 
 WIDTH, TOLD = 96, 14

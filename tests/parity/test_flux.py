@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from _copied import modulations, shaken
 from diffusers import FluxTransformer2DModel
 from torch import Tensor, nn
 
@@ -24,22 +25,6 @@ def theirs(double: int = 2, single: int = 2) -> FluxTransformer2DModel:
         attention_head_dim=DIM // HEADS, num_attention_heads=HEADS, joint_attention_dim=WIDE,
         pooled_projection_dim=POOLED, axes_dims_rope=AXES,
     )  # fmt: skip
-
-
-def shaken(net: nn.Module) -> nn.Module:
-    generator = seeded(3)
-    for name, parameter in net.named_parameters():
-        parameter.data = 0.1 * torch.randn(parameter.shape, generator=generator)
-        if "norm_" in name and parameter.ndim == 1 and "linear" not in name:
-            parameter.data += 1  # queries and keys of size about 1: where attention looks, and so positions, count
-    return net.eval().requires_grad_(False)
-
-
-def modulations(norm: nn.Module, linear: nn.Linear, order: tuple[int, ...], parts: int = 6) -> None:
-    """Theirs is shift, scale, gate for attention, then for the MLP. Ours is scale, shift, gate, norm by norm."""
-    for name, value in linear.state_dict().items():
-        pieces = value.chunk(parts)
-        getattr(norm.modulation, name).data = torch.cat([pieces[i] for i in order])
 
 
 def double_blocks(net: MMDiT, other: FluxTransformer2DModel) -> list[tuple[nn.Module, nn.Module]]:

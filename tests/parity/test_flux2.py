@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from _copied import shaken
 from diffusers import Flux2Transformer2DModel
 from torch import Tensor, nn
 
@@ -23,12 +24,7 @@ def theirs(double: int = 2, single: int = 2) -> Flux2Transformer2DModel:
         attention_head_dim=DIM // HEADS, num_attention_heads=HEADS, joint_attention_dim=WIDE, axes_dims_rope=AXES,
         guidance_embeds=False,
     )  # fmt: skip
-    generator = seeded(3)
-    for name, parameter in net.named_parameters():
-        parameter.data = 0.1 * torch.randn(parameter.shape, generator=generator)
-        if "norm_" in name and parameter.ndim == 1:
-            parameter.data += 1  # queries and keys of size about 1: where attention looks, and so positions, count
-    return net.eval().requires_grad_(False)
+    return shaken(net)
 
 
 def reordered(weight: Tensor, order: tuple[int, ...]) -> Tensor:
@@ -79,15 +75,10 @@ def copied(other: Flux2Transformer2DModel, order: tuple[int, ...] = (1, 0, 2, 4,
 def answered(other: Flux2Transformer2DModel, picture_places: Tensor | None = None) -> Tensor:
     places = PLACES[5:] if picture_places is None else picture_places
     out = other(
-        hidden_states=patchify_channels_first(X), encoder_hidden_states=TEXT, timestep=T, img_ids=places,
+        hidden_states=patchify(X, PATCH), encoder_hidden_states=TEXT, timestep=T, img_ids=places,
         txt_ids=PLACES[:5], guidance=None, return_dict=False,
     )[0]  # fmt: skip
     return unpatchify(out, (PATCH, PATCH), SIZE)
-
-
-def patchify_channels_first(x: Tensor) -> Tensor:
-    """As our stem reads a patch, so that its weights can be copied as they are."""
-    return patchify(x, (PATCH, PATCH))
 
 
 @pytest.mark.parametrize(("double", "single", "tolerance"), [(1, 0, TOLERANCE), (1, 1, TOLERANCE), (2, 3, TOLERANCE),

@@ -2,8 +2,9 @@
 
 import pytest
 import torch
+from _copied import modulations, shaken
 from diffusers import QwenImageTransformer2DModel
-from torch import Tensor, nn
+from torch import Tensor
 
 from minidiff.backbones.mmdit import MMDiT
 from minidiff.nn import rope
@@ -23,22 +24,6 @@ def theirs(depth: int = 2) -> QwenImageTransformer2DModel:
         patch_size=PATCH, in_channels=CHANNELS * PATCH**2, out_channels=CHANNELS, num_layers=depth,
         attention_head_dim=DIM // HEADS, num_attention_heads=HEADS, joint_attention_dim=WIDE, axes_dims_rope=AXES,
     )  # fmt: skip
-
-
-def shaken(net: nn.Module) -> nn.Module:
-    generator = seeded(3)
-    for name, parameter in net.named_parameters():
-        parameter.data = 0.1 * torch.randn(parameter.shape, generator=generator)
-        if "norm_" in name and parameter.ndim == 1 and "linear" not in name:
-            parameter.data += 1  # queries and keys of size about 1: where attention looks, and so positions, count
-    return net.eval().requires_grad_(False)
-
-
-def modulations(norm: nn.Module, linear: nn.Linear, order: tuple[int, ...]) -> None:
-    """Theirs is shift, scale, gate for attention, then for the MLP. Ours is scale, shift, gate, norm by norm."""
-    for name, value in linear.state_dict().items():
-        pieces = value.chunk(6)
-        getattr(norm.modulation, name).data = torch.cat([pieces[i] for i in order])
 
 
 def copied(other: QwenImageTransformer2DModel) -> MMDiT:

@@ -2,8 +2,9 @@
 
 import pytest
 import torch
+from _copied import modulations, shaken
 from diffusers import SD3Transformer2DModel
-from torch import Tensor, nn
+from torch import Tensor
 
 from minidiff.backbones.mmdit import MMDiT
 from minidiff.randomness import initialised, randn, seeded
@@ -22,22 +23,6 @@ def theirs(depth: int = 2, qk_norm: bool = True) -> SD3Transformer2DModel:
         caption_projection_dim=DIM, pooled_projection_dim=POOLED, pos_embed_max_size=SIZE,
         qk_norm="rms_norm" if qk_norm else None,
     )  # fmt: skip
-
-
-def shaken(net: nn.Module) -> nn.Module:
-    generator = seeded(3)
-    for name, parameter in net.named_parameters():
-        parameter.data = 0.1 * torch.randn(parameter.shape, generator=generator)
-        if "norm_" in name and parameter.ndim == 1 and "linear" not in name:
-            parameter.data += 1  # queries and keys of size about 1: where attention looks, and so positions, count
-    return net.eval().requires_grad_(False)
-
-
-def modulations(norm: nn.Module, linear: nn.Linear, order: tuple[int, ...], parts: int = 6) -> None:
-    """Theirs is shift, scale, gate for attention, then for the MLP. Ours is scale, shift, gate, norm by norm."""
-    for name, value in linear.state_dict().items():
-        pieces = value.chunk(parts)
-        getattr(norm.modulation, name).data = torch.cat([pieces[i] for i in order])
 
 
 def copied(other: SD3Transformer2DModel, qk_norm: bool = True) -> MMDiT:

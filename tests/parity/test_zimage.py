@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from _copied import shaken
 from diffusers import ZImageTransformer2DModel
 from torch import Tensor, nn
 
@@ -23,17 +24,14 @@ def theirs(depth: int = 2) -> ZImageTransformer2DModel:
     )  # fmt: skip
 
 
-def shaken(net: nn.Module) -> nn.Module:
-    generator = seeded(3)
+def of_zimage(net: nn.Module) -> nn.Module:
+    shaken(net, lambda name: "norm" in name)
     for name, parameter in net.named_parameters():
-        parameter.data = 0.1 * torch.randn(parameter.shape, generator=generator)
-        if "norm" in name and parameter.ndim == 1:
-            parameter.data += 1  # queries and keys of size about 1: where attention looks, and so positions, count
         if "t_embedder" in name:  # 1,024 wide: at 0.1 it would enlarge the rounding of cos(1000·t) of its answer
             parameter.data *= 0.1
         if "pad_token" in name:
             parameter.data *= 10
-    return net.eval().requires_grad_(False)
+    return net
 
 
 def copied(other: ZImageTransformer2DModel) -> SingleStream:
@@ -76,7 +74,7 @@ def gap(a: Tensor, b: Tensor) -> float:
 @torch.no_grad()
 @pytest.mark.parametrize("depth", [1, 2, 20])
 def test_the_whole_network(depth):
-    other = shaken(theirs(depth))
+    other = of_zimage(theirs(depth))
     ours, wanted, tolerance = copied(other), answer(other), TOLERANCE if depth < 10 else DEEP
     assert float(wanted.abs().mean()) > 0.1
     assert gap(ours(X, T, context=TEXT, context_mask=SEEN), wanted) <= tolerance
@@ -87,7 +85,7 @@ def test_the_whole_network(depth):
 @torch.no_grad()
 def test_pad_tokens_are_attended():
     """Where a text ends, learned tokens go on up to a multiple of 32, and the picture looks at them."""
-    other = shaken(theirs())
+    other = of_zimage(theirs())
     ours, wanted = copied(other), answer(other)
     assert gap(ours(X, T, context=TEXT), wanted) > 100 * TOLERANCE  # not pad tokens but words
     for pad in (ours.pad_text, ours.pad_picture):
@@ -102,7 +100,7 @@ def test_pad_tokens_are_attended():
 @torch.no_grad()
 def test_the_picture_comes_after_the_filled_up_text():
     """First axis: words 1 … 32, the picture at 33, counted with the pad tokens; its own pad tokens at 0."""
-    other = shaken(theirs())
+    other = of_zimage(theirs())
     ours, wanted, places = copied(other), answer(other), SingleStream.places
     assert gap(ours(X, T, context=TEXT, context_mask=SEEN), wanted) <= TOLERANCE
     for move in (-1, 5 - 32):  # counted from 0; after the words without pad tokens

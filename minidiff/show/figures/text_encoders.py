@@ -62,23 +62,15 @@ def course(lines: Mapping[str, tuple[Sequence[float], Sequence[float]]], chance:
     ax.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
 
 
-def layout(context: Tensor, widths: Sequence[int], lengths: tuple[int, int], title: str) -> None:
-    """A joined context (tokens, channels): what is zero in white, and whose numbers stand where.
-
-    widths: channels of the encoders side by side; lengths: tokens of those, and of the one behind.
-    """
+def layout(context: Tensor, boxes: Mapping[str, tuple[int, int, int, int]], title: str) -> None:
+    """A joined context (tokens, channels), zeros in white; a box for each encoder: (first token, tokens, first channel,
+    channels)."""
     _, (ax,) = panels(1, 1, size=(6.8, 3.2))
     ax.imshow(context.T.abs().clamp(max=1).numpy(), cmap="Greys", aspect="auto", vmin=0, vmax=1.6)
-    at, names = 0, ("first CLIP", "second CLIP")
-    for i, (width, name) in enumerate(zip(widths, names)):
-        told = {"ha": "center", "va": "center", "color": CYCLE[i], "bbox": _PLATE}
-        ax.add_patch(Rectangle((-0.5, at - 0.5), lengths[0], width, fill=False, edgecolor=CYCLE[i], linewidth=2.5))
-        ax.text(lengths[0] / 2 - 0.5, at + width / 2, name, **told)
-        at += width
-    behind = context.shape[1] if float(context[lengths[0] :, -1].abs().sum()) else int((context[-1] != 0).sum())
-    ax.add_patch(Rectangle((lengths[0] - 0.5, -0.5), lengths[1], behind, fill=False, edgecolor=CYCLE[2], linewidth=2.5))
-    middle = lengths[0] + lengths[1] / 2 - 0.5
-    ax.text(middle, behind / 2, "chat model", ha="center", va="center", color=CYCLE[2], bbox=_PLATE)
+    for colour, (name, (token, tokens, channel, channels)) in zip(CYCLE, boxes.items()):
+        corner, middle = (token - 0.5, channel - 0.5), (token + tokens / 2 - 0.5, channel + channels / 2)
+        ax.add_patch(Rectangle(corner, tokens, channels, fill=False, edgecolor=colour, linewidth=2.5))
+        ax.text(*middle, name, ha="center", va="center", color=colour, bbox=_PLATE)
     ax.set(xlabel="token", ylabel="channel", title=title)
     ax.grid(False)
 
