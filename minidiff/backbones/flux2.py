@@ -50,8 +50,8 @@ class Flux2(nn.Module):
             dim, heads, shared=True, own=False, hidden=hidden, gated=True, activation=F.silu, qk_norm=True, eps=eps,
             bias=False,
         )  # fmt: skip
-        self.doubles = nn.ModuleList(nn.ModuleList([half(), half()]) for _ in range(double))  # text, picture
-        self.singles = nn.ModuleList(
+        self.double_blocks = nn.ModuleList(nn.ModuleDict({"text": half(), "picture": half()}) for _ in range(double))
+        self.single_blocks = nn.ModuleList(
             Parallel(
                 dim, heads, shared=True, own=False, hidden=hidden, gated=True, activation=F.silu, bias=False, eps=eps
             )
@@ -73,10 +73,12 @@ class Flux2(nn.Module):
         mask = None if context_mask is None else masks.beside(masks.keys(context_mask), None, m, n)
         places = rope.four_axes(m, *(k // p for k, p in zip(size, self.patch))).to(x_t.device)
         rotate, told = rope.Rotary(places, self.rotary, self.theta), [self.text(cond), self.picture(cond)]
-        for pair in self.doubles:
-            text, picture = joint(list(pair), [text, picture], told, mask, rotate)  # type: ignore[arg-type]
+        for pair in self.double_blocks:
+            assert isinstance(pair, nn.ModuleDict)
+            blocks = [pair["text"], pair["picture"]]
+            text, picture = joint(blocks, [text, picture], told, mask, rotate)  # type: ignore[arg-type]
         z, told_both = torch.cat([text, picture], 1), self.both(cond)
-        for block in self.singles:
+        for block in self.single_blocks:
             z = block(z, told_both, mask, rotate)
         scale, shift = self.last(cond)[:, None].chunk(2, -1)
         z = F.layer_norm(z[:, m:], (self.dim,), eps=self.eps) * (1 + scale) + shift

@@ -59,10 +59,10 @@ class MMDiT(nn.Module):
         make = lambda ends: Block(
             dim, heads, cond_dim=dim, hidden=hidden, activation=gelu_tanh, qk_norm=qk_norm, eps=eps, ends=ends
         )
-        self.doubles = nn.ModuleList(
+        self.double_blocks = nn.ModuleList(
             nn.ModuleDict({"text": make(ends and i == double - 1), "picture": make(False)}) for i in range(double)
         )
-        self.singles = nn.ModuleList(Parallel(dim, heads, cond_dim=dim, hidden=hidden, eps=eps) for _ in range(single))
+        self.single_blocks = nn.ModuleList(Parallel(dim, heads, cond_dim=dim, hidden=hidden, eps=eps) for _ in range(single))
         self.last = zeroed(nn.Linear(dim, 2 * dim))
         self.head = zeroed(nn.Linear(dim, inside * channels))
 
@@ -81,12 +81,12 @@ class MMDiT(nn.Module):
         m, n = text.shape[1], picture.shape[1]
         mask = None if context_mask is None else masks.beside(masks.keys(context_mask), None, m, n)
         rotate = self._rotation(m, size, x_t.device)
-        for pair in self.doubles:
+        for pair in self.double_blocks:
             assert isinstance(pair, nn.ModuleDict)
             blocks = [pair["text"], pair["picture"]]
             text, picture = joint(blocks, [text, picture], cond, mask, rotate)  # type: ignore[arg-type]
         both = torch.cat([text, picture], 1)
-        for block in self.singles:
+        for block in self.single_blocks:
             both = block(both, cond, mask, rotate)
         return unpatchify(self._read_out(both[:, m:], cond), self.patch, size)
 

@@ -71,7 +71,7 @@ class SingleStream(nn.Module):
         self.join = nn.Sequential(nn.RMSNorm(context_dim, eps=eps), nn.Linear(context_dim, dim))
         self.pad_picture, self.pad_text = (nn.Parameter(torch.zeros(dim)) for _ in range(2))
         make = lambda n, cond: nn.ModuleList(Sandwich(dim, heads, hidden, cond, eps) for _ in range(n))
-        self.picture, self.text, self.both = make(refiners, cond_dim), make(refiners, None), make(depth, cond_dim)
+        self.picture_blocks, self.text_blocks, self.joint_blocks = make(refiners, cond_dim), make(refiners, None), make(depth, cond_dim)
         self.last = zeroed(nn.Linear(cond_dim, dim))
         self.head = zeroed(nn.Linear(dim, inside * channels))
 
@@ -91,12 +91,12 @@ class SingleStream(nn.Module):
         picture, text = self._filled(picture, self.pad_picture), self._filled(text, self.pad_text)
         places = self.places(text.shape[1], picture.shape[1], [k // p for k, p in zip(size, self.patch)])
         turn = lambda places: rope.Rotary(places.to(x_t.device), self.rotary, self.theta)
-        for block in self.picture:
+        for block in self.picture_blocks:
             picture = block(picture, turn(places[: picture.shape[1]]), cond)
-        for block in self.text:
+        for block in self.text_blocks:
             text = block(text, turn(places[picture.shape[1] :]))
         z = torch.cat([picture, text], 1)
-        for block in self.both:
+        for block in self.joint_blocks:
             z = block(z, turn(places), cond)
         z = F.layer_norm(z[:, :n], (self.dim,), eps=1e-6) * (1 + self.last(F.silu(cond))[:, None])
         return unpatchify(self.head(z), self.patch, size)

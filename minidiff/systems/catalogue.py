@@ -28,6 +28,7 @@ PAGES = (
     "llm",
     "readers",
     "vlm",
+    "ways_in",
 )
 
 

@@ -8,12 +8,15 @@
     single            one set of weights, each side refined alone before (Z-Image)
 
 The reader is the chat model of `llm`, layer −2, frozen. What is left to differ is how its tokens meet the picture's.
+All take the same steps on the same batches. They stop early, on purpose: at twice the steps most questions are
+answered by every design, and nothing could be compared.
 """
 
 from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+import torch
 from torch import nn
 
 from minidiff.backbones.dit import DiT
@@ -21,12 +24,18 @@ from minidiff.backbones.flux2 import Flux2
 from minidiff.backbones.mmdit import MMDiT, width_of
 from minidiff.backbones.single_stream import SingleStream
 from minidiff.conditioning import Conditioned, Frozen
+from minidiff.data.captions import captions
 from minidiff.denoiser import Denoiser
+from minidiff.guidance import bind
+from minidiff.judges.scorecard import Generate
 from minidiff.nn import rope
+from minidiff.optim import Muon, muon_groups
 from minidiff.predictions import X0, velocity_weight
 from minidiff.schedules import Linear
-from minidiff.systems import llm
-from minidiff.systems.readers import WIDTH, chat_model
+from minidiff.systems import llm, readers
+from minidiff.systems.dit import errors_of, exam, gflops
+from minidiff.systems.readers import WIDTH, chat_model, read_chat
+from minidiff.systems.shipped import Shipped
 
 SIZE: dict[str, Any] = {"patch": 4, "dim": 64, "heads": 4, "context_dim": WIDTH}
 PARAMETERS = 600_000
@@ -60,4 +69,50 @@ def build(design: str) -> Denoiser:
     return Denoiser(Conditioned(reader(), backbone(design)), Linear(), X0, velocity_weight)
 
 
-BUILD = {design: partial(build, design) for design in DESIGNS}
+# ---------------------------------------------------------------- scores
+
+ASKED = ("one", "relation", "pair", "count", "negation", "relation, long", "pair, long")
+"""Of `readers.QUESTIONS`."""
+
+
+def pictures_of(model: Denoiser, steps: int = 25) -> Generate:
+    """`generate(texts, w, seeds)` → (B, 3, 16, 16) in ancestral steps."""
+    return readers.pictures_of(model, read_chat, steps)
+
+
+def forward_gflops(model: Denoiser, text: str = "a red circle left of a blue square") -> float:
+    """10⁹ operations of the backbone for one picture and one caption; the reader is not counted, it reads once."""
+    network = model.net
+    assert isinstance(network, Conditioned)
+    with torch.no_grad():
+        given = network.conditioning(1, **read_chat([text]))
+        return gflops(lambda: network.backbone(torch.zeros(1, 3, 16, 16), torch.full((1,), 0.5), **given))
+
+
+@torch.no_grad()
+def scores(model: Denoiser, n: int = 150, scenes: int = 512) -> dict[str, float]:
+    """Work; loss, least possible loss and excess by time (`dit.errors_of`); of n pictures each, those that are right."""
+    asked, found = exam(scenes, readers.WORLD), {"forward Gflops": round(forward_gflops(model), 6)}
+    for row in errors_of(bind(model, **read_chat(captions(asked.prompts))), asked):
+        found |= {f"{name}, t={row['t']:g}": round(row[name], 6) for name in ("loss", "floor", "excess")}
+    for question, (right, other) in readers.answers(pictures_of(model), n=n, questions=ASKED).items():
+        found |= {question: round(right.share, 4), f"{question}, another caption": round(other.share, 4)}
+    return found
+
+
+# ---------------------------------------------------------------- shipped
+
+STEPS = 3000
+
+
+def _design(design: str) -> Shipped[Denoiser]:
+    return Shipped(
+        name="ways-in-" + design.replace(", ", "-"), purpose=f"16-px scenes; how text enters: {design} (chapter 13)",
+        build=partial(build, design), draw=partial(readers.draw_scenes, 32, read_chat), steps=STEPS, scores=scores,
+        bits=8, apart=".encoder.", options={"optimizer": Muon, "groups": muon_groups, "ema_decay": 0.998},
+    )  # fmt: skip
+
+
+CROSS, DOUBLE, CENTRED, MERGED, SHARED, SINGLE = (_design(design) for design in DESIGNS)
+MODELS = dict(zip(DESIGNS, (CROSS, DOUBLE, CENTRED, MERGED, SHARED, SINGLE), strict=True))
+"""Design → what is shipped of it."""

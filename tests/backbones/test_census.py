@@ -25,7 +25,7 @@ def count(net: nn.Module) -> int:
 @pytest.mark.parametrize("name", BLOCKS)
 def test_blocks(name):
     net = meta(getattr(mmdit, name))
-    assert (len(net.doubles), len(net.singles)) == BLOCKS[name]
+    assert (len(net.double_blocks), len(net.single_blocks)) == BLOCKS[name]
 
 
 def theirs(name: str) -> nn.Module:
@@ -55,7 +55,7 @@ def test_parameters(name):
 
 def test_z_image_has_refiners_and_one_stream():
     net = meta(single_stream.z_image)
-    assert (len(net.picture), len(net.text), len(net.both)) == (2, 2, 30)
+    assert (len(net.picture_blocks), len(net.text_blocks), len(net.joint_blocks)) == (2, 2, 30)
 
 
 @pytest.mark.parity
@@ -67,7 +67,7 @@ def test_parameters_of_z_image():
 
 def test_flux2_has_few_double_and_many_single_blocks():
     net = meta(flux2.flux2)
-    assert (len(net.doubles), len(net.singles)) == (8, 48)
+    assert (len(net.double_blocks), len(net.single_blocks)) == (8, 48)
 
 
 @pytest.mark.parity

@@ -46,8 +46,8 @@ def test_a_new_network_answers_zero_and_its_blocks_are_the_identity(name):
     net, said = build(**VARIANTS[name]), given(name)
     assert torch.equal(net(X, T, **said), torch.zeros_like(X))
     reached = []
-    handle = (net.doubles[0]["picture"].norm1).register_forward_pre_hook(lambda _, args: reached.append(args[0]))
-    last = net.singles[-1].norm if net.singles else net.doubles[-1]["picture"].norm1
+    handle = (net.double_blocks[0]["picture"].norm1).register_forward_pre_hook(lambda _, args: reached.append(args[0]))
+    last = net.single_blocks[-1].norm if net.single_blocks else net.double_blocks[-1]["picture"].norm1
     second = last.register_forward_pre_hook(lambda _, args: reached.append(args[0]))
     net(X, T, **said)
     handle.remove()
@@ -78,7 +78,7 @@ def test_padding_is_not_looked_at(name):
 def test_the_text_changes_from_block_to_block():
     """In cross-attention the picture reads the same text in every block; here the text has read the picture."""
     net, seen = shaken(build()), []
-    handle = net.doubles[1]["text"].norm1.register_forward_pre_hook(lambda _, args: seen.append(args[0]))
+    handle = net.double_blocks[1]["text"].norm1.register_forward_pre_hook(lambda _, args: seen.append(args[0]))
     for x in (X, X + 1):
         net(x, T, context=CONTEXT)
     handle.remove()
@@ -100,7 +100,7 @@ def test_what_nobody_reads_does_not_learn(name):
         torch.nn.init.normal_(p, std=0.2, generator=seeded(p.numel()))
     net(X, T, **given(name)).square().mean().backward()
     idle = {n for n, p in net.named_parameters() if p.grad is None or not p.grad.any()}
-    last = "doubles.1.text."
+    last = "double_blocks.1.text."
     wanted = {n for n, _ in net.named_parameters() if n.startswith(last)}
     wanted = {n for n in wanted if n.removeprefix(last).rpartition(".")[0] in IDLE[name]}
     assert {n for n in idle if not n.endswith("k.bias")} == wanted  # softmax does not see a key's bias

@@ -29,7 +29,7 @@ def theirs(double: int = 2, single: int = 2) -> FluxTransformer2DModel:
 
 def double_blocks(net: MMDiT, other: FluxTransformer2DModel) -> list[tuple[nn.Module, nn.Module]]:
     pairs = []
-    for mine, given in zip(net.doubles, other.transformer_blocks, strict=True):
+    for mine, given in zip(net.double_blocks, other.transformer_blocks, strict=True):
         at, text, picture = given.attn, mine["text"], mine["picture"]
         a, b = picture.attention, text.attention
         pairs += [(a.q, at.to_q), (a.k, at.to_k), (a.v, at.to_v), (a.out, at.to_out[0])]
@@ -52,7 +52,7 @@ def copied(other: FluxTransformer2DModel) -> MMDiT:
     pairs = [(net.time.mlp[0], time.linear_1), (net.time.mlp[2], time.linear_2), (net.join, other.context_embedder)]
     pairs += [(net.last, other.norm_out.linear), (net.head, other.proj_out), (net.stem, other.x_embedder)]
     pairs += double_blocks(net, other)
-    for block, given in zip(net.singles, other.single_transformer_blocks, strict=True):
+    for block, given in zip(net.single_blocks, other.single_transformer_blocks, strict=True):
         modulations(block.norm, given.norm.linear, (1, 0, 2), 3)
         maps = (given.attn.to_q, given.attn.to_k, given.attn.to_v, given.proj_mlp)
         for name in ("weight", "bias"):

@@ -50,7 +50,8 @@ def copied(other: Flux2Transformer2DModel, order: tuple[int, ...] = (1, 0, 2, 4,
         (net.both, other.single_stream_modulation, order[:3]),
     ):  # fmt: skip
         mine.weight.data = reordered(given.linear.weight, rows)
-    for (text, picture), given in zip(net.doubles, other.transformer_blocks, strict=True):
+    for pair, given in zip(net.double_blocks, other.transformer_blocks, strict=True):
+        text, picture = pair["text"], pair["picture"]
         at, a, b = given.attn, picture.attention, text.attention
         pairs += [(a.q, at.to_q), (a.k, at.to_k), (a.v, at.to_v), (a.out, at.to_out[0])]
         pairs += [(b.q, at.add_q_proj), (b.k, at.add_k_proj), (b.v, at.add_v_proj), (b.out, at.to_add_out)]
@@ -63,7 +64,7 @@ def copied(other: Flux2Transformer2DModel, order: tuple[int, ...] = (1, 0, 2, 4,
         for block, ff in ((picture, given.ff), (text, given.ff_context)):
             block.up.weight.data = swapped(ff.linear_in.weight)
             pairs.append((block.down, ff.linear_out))
-    for block, given in zip(net.singles, other.single_transformer_blocks, strict=True):
+    for block, given in zip(net.single_blocks, other.single_transformer_blocks, strict=True):
         qkv, mlp = given.attn.to_qkv_mlp_proj.weight.split([3 * DIM, 6 * DIM])
         block.into.weight.data = torch.cat([qkv, swapped(mlp)])
         pairs += [(block.out, given.attn.to_out), (block.norm_q, given.attn.norm_q), (block.norm_k, given.attn.norm_k)]

@@ -34,7 +34,7 @@ def copied(other: QwenImageTransformer2DModel) -> MMDiT:
     time = other.time_text_embed.timestep_embedder
     pairs = [(net.time.mlp[0], time.linear_1), (net.time.mlp[2], time.linear_2), (net.join, other.txt_in)]
     pairs += [(net.last, other.norm_out.linear), (net.head, other.proj_out), (net.stem, other.img_in)]
-    for mine, given in zip(net.doubles, other.transformer_blocks, strict=True):
+    for mine, given in zip(net.double_blocks, other.transformer_blocks, strict=True):
         at, text, picture = given.attn, mine["text"], mine["picture"]
         a, b = picture.attention, text.attention
         pairs += [(a.q, at.to_q), (a.k, at.to_k), (a.v, at.to_v), (a.out, at.to_out[0])]

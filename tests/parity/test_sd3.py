@@ -33,7 +33,7 @@ def copied(other: SD3Transformer2DModel, qk_norm: bool = True) -> MMDiT:
     time = other.time_text_embed.timestep_embedder
     pairs = [(net.time.mlp[0], time.linear_1), (net.time.mlp[2], time.linear_2), (net.join, other.context_embedder)]
     pairs += [(net.last, other.norm_out.linear), (net.head, other.proj_out)]  # scale, shift: ours in the same order
-    for mine, given in zip(net.doubles, other.transformer_blocks, strict=True):
+    for mine, given in zip(net.double_blocks, other.transformer_blocks, strict=True):
         at, text, picture = given.attn, mine["text"], mine["picture"]
         a, b = picture.attention, text.attention
         pairs += [(a.q, at.to_q), (a.k, at.to_k), (a.v, at.to_v), (a.out, at.to_out[0])]
@@ -96,7 +96,7 @@ def test_padding_is_attended():
 def test_text_and_picture_have_weights_of_their_own():
     """Theirs puts the picture first, ours the text: without positions the order is nothing, the weights are."""
     ours, wanted, vector = both()
-    t, pair = STEP.double() / 1000, ours.doubles[0]
+    t, pair = STEP.double() / 1000, ours.double_blocks[0]
     pair["text"], pair["picture"] = pair["picture"], pair["text"]
     assert gap(ours(X, t, vector=vector, context=TEXT), wanted) > 100 * TOLERANCE
 
@@ -105,7 +105,7 @@ def test_text_and_picture_have_weights_of_their_own():
 def test_the_last_text_has_no_gate_and_scale_before_shift():
     """Its map has two parts, scale first; all other maps of theirs have shift first."""
     ours, wanted, vector = both()
-    norm = ours.doubles[-1]["text"].norm1
+    norm = ours.double_blocks[-1]["text"].norm1
     norm.modulation.weight.data = norm.modulation.weight.data.roll(DIM, 0)
     assert gap(ours(X, STEP.double() / 1000, vector=vector, context=TEXT), wanted) > 100 * TOLERANCE
 

@@ -43,9 +43,9 @@ def copied(other: ZImageTransformer2DModel) -> SingleStream:
     pairs = [(net.time.mlp, other.t_embedder.mlp), (net.join, other.cap_embedder), (net.head, last.linear)]
     pairs += [(net.stem, other.all_x_embedder["2-1"]), (net.last, last.adaLN_modulation[1])]
     for mine, given in (
-        *zip(net.picture, other.noise_refiner, strict=True),
-        *zip(net.text, other.context_refiner, strict=True),
-        *zip(net.both, other.layers, strict=True),
+        *zip(net.picture_blocks, other.noise_refiner, strict=True),
+        *zip(net.text_blocks, other.context_refiner, strict=True),
+        *zip(net.joint_blocks, other.layers, strict=True),
     ):
         at, own = given.attention, mine.attention
         pairs += [(own.q, at.to_q), (own.k, at.to_k), (own.v, at.to_v), (own.out, at.to_out[0])]

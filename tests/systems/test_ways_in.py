@@ -40,7 +40,7 @@ def test_each_answers_nothing_at_first_and_hears_the_words_later(design):
 
 @pytest.mark.parametrize("design", ways_in.DESIGNS)
 def test_each_takes_a_training_step_and_draws(design):
-    model = initialised(ways_in.BUILD[design], 0)
+    model = initialised(lambda: ways_in.build(design), 0)
     before = {name: p.clone() for name, p in model.named_parameters() if p.requires_grad}
     draw = readers.draw_scenes(4, readers.read_chat, long_share=0.0)
     *_, last = fit(model, draw, 2, bar=False)
