@@ -5,8 +5,10 @@
     python -m benchmarks.ways_in streams seconds   other parts
 
 runs      `systems.ways_in`, each trained anew from seeds 0, 1, 2 (0 is the shipped one): its scores and CPU seconds
-streams   inside the shipped models: how the text's states change from block to block, who reads whom, what is lost
-          where the text's stream stands still or may not look at the picture (`systems.streams`)
+closed    `double` trained anew from the same seeds, but no word ever looks at the picture
+streams   inside the shipped models (`systems.streams`): how much of the text's states comes from the picture, block by
+          block, who reads whom, how well words point, and what is lost where a trained network's words stand still or
+          look at the picture no longer
 seconds   a forward pass of each, timed in turn beside cross-attention
 """
 
@@ -14,6 +16,7 @@ import json
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from statistics import mean, stdev
@@ -24,11 +27,14 @@ import torch
 from benchmarks._timing import alternate, machine
 from minidiff.checkpoints import write_whole
 from minidiff.console import any_sign
-from minidiff.systems import dit, ways_in
+from minidiff.data.captions import captions
+from minidiff.denoiser import Denoiser
+from minidiff.systems import dit, readers, streams, ways_in
 from minidiff.systems.llm import chat
 
 RESULTS = Path(__file__).parent / "results" / "ways_in.json"
 SEEDS = 3
+LEVELS = (0.9, 0.7, 0.5, 0.3)
 
 
 def read() -> dict[str, Any]:
@@ -43,13 +49,22 @@ def keep(part: str, found: Mapping[str, Any]) -> None:
 
 def run(design: str, seed: int) -> dict[str, Any]:
     """Trained from the start; its record, less what is the same for all. Seed 0 is read where it is shipped."""
-    model = replace(ways_in.MODELS[design], seed=seed)
-    if seed == 0:
-        facts = model.record()
+    shipped = CLOSED if design == "closed" else ways_in.MODELS[design]
+    if seed == 0 and design != "closed":
+        facts = shipped.record()
     else:
         with tempfile.TemporaryDirectory() as folder:
-            facts = model.train(Path(folder) / "run", Path(folder))
+            facts = replace(shipped, seed=seed).train(Path(folder) / "run", Path(folder))
     return {name: facts[name] for name in ("parameters", "steps", "seconds", "scores")}
+
+
+def build_closed() -> Denoiser:
+    model = ways_in.build("double")
+    streams.close(streams.backbone_of(model))
+    return model
+
+
+CLOSED = replace(ways_in.DOUBLE, name="ways-in-closed", build=build_closed)
 
 
 def runs(chosen: Sequence[str]) -> None:
@@ -64,10 +79,14 @@ def runs(chosen: Sequence[str]) -> None:
                 print(name, made["seconds"], "s", flush=True)
 
 
+def closed(chosen: Sequence[str]) -> None:
+    runs(["closed", *chosen])
+
+
 def compared(each: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     """Of each design the mean over its seeds and the standard deviation; errors are means over `dit.TIMES`."""
     table = {}
-    for design in ways_in.DESIGNS:
+    for design in (*ways_in.DESIGNS, "closed"):
         own = [run["scores"] for name, run in each.items() if name.rsplit(", seed ", 1)[0] == design]
         if own:
             over = lambda kind, own=own: [mean(s[f"{kind}, t={t:g}"] for t in dit.TIMES) for s in own]
@@ -94,14 +113,59 @@ def seconds(chosen: Sequence[str]) -> None:
     keep("seconds", {"pictures": 32, "tokens of the text": chat(texts).shape[1] - ways_in.llm.CUT} | timed)
 
 
-PARTS = {"runs": runs, "seconds": seconds}
+def inside(model: Denoiser) -> dict[str, Any]:
+    prompts = replace(readers.WORLD, families=("relation",)).prompts(200, 3, "test")
+    texts, found = captions(prompts), {}
+    by_level = lambda measure: {f"{t:g}": measure(t) for t in LEVELS}
+    found["of the picture"] = by_level(lambda t: averaged([streams.of_the_picture(model, p, t) for p in prompts[:8]]))
+    noised = lambda t: streams.noised(prompts, t)[1]
+    found["masses"] = by_level(lambda t: streams.masses(model, noised(t), t, texts))
+    found["pointing"] = by_level(lambda t: streams.pointing(model, prompts, t))
+    return found
+
+
+def averaged(rows: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    return {name: mean(row[name] for row in rows) for name in rows[0]}
+
+
+def less(model: Denoiser, n: int = 150) -> dict[str, Any]:
+    """Pictures that are right with something taken away; with cross-attention there is nothing to take."""
+    ways = {"as trained": nullcontext, "one way": streams.one_way, "still": streams.still}
+    found = {}
+    for way, without in ways.items():
+        with without(model):
+            answered = readers.answers(ways_in.pictures_of(model), n=n, questions=ways_in.ASKED[:5])
+        found[way] = {question: round(right.share, 4) for question, (right, _) in answered.items()}
+    return found
+
+
+def rounded(found: Any) -> Any:
+    if isinstance(found, Mapping):
+        return {name: rounded(value) for name, value in found.items()}
+    if isinstance(found, (list, tuple)):
+        return [rounded(value) for value in found]
+    return round(found, 4) if isinstance(found, float) else found
+
+
+def look(chosen: Sequence[str]) -> None:
+    found = {}
+    for design, shipped in ways_in.MODELS.items():
+        model = shipped.load()
+        found[design] = rounded(inside(model))
+        if design != "cross-attention":
+            found[design]["less"] = less(model)
+        print(design, found[design].get("less"), flush=True)
+    keep("streams", found)
+
+
+PARTS = {"runs": runs, "closed": closed, "streams": look, "seconds": seconds}
 
 
 def main(arguments: list[str]) -> None:
     any_sign()
     torch.set_num_threads(1)
-    if arguments[:1] == ["runs"]:
-        return runs(arguments[1:])
+    if arguments[:1] in (["runs"], ["closed"]):
+        return runs(arguments[1:] if arguments[0] == "runs" else arguments)
     if unknown := [name for name in arguments if name not in PARTS]:
         sys.exit(f"ways_in: got {unknown}, expected some of {list(PARTS)}")
     for name in arguments or PARTS:

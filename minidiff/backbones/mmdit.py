@@ -62,7 +62,9 @@ class MMDiT(nn.Module):
         self.double_blocks = nn.ModuleList(
             nn.ModuleDict({"text": make(ends and i == double - 1), "picture": make(False)}) for i in range(double)
         )
-        self.single_blocks = nn.ModuleList(Parallel(dim, heads, cond_dim=dim, hidden=hidden, eps=eps) for _ in range(single))
+        self.single_blocks = nn.ModuleList(
+            Parallel(dim, heads, cond_dim=dim, hidden=hidden, eps=eps) for _ in range(single)
+        )
         self.last = zeroed(nn.Linear(dim, 2 * dim))
         self.head = zeroed(nn.Linear(dim, inside * channels))
 

@@ -45,13 +45,16 @@ THREE, FOUR = (4, 6, 6), (4, 4, 4, 4)
 
 DESIGNS: dict[str, Callable[[int], nn.Module]] = {
     "cross-attention": lambda hidden: DiT(**SIZE, depth=6, hidden=hidden, reads="cross", qk_norm=True, place_std=0.3),
-    "double": lambda hidden: MMDiT(**SIZE, double=3, hidden=hidden, rotary=THREE),
-    "double, centred": lambda hidden: MMDiT(**SIZE, double=3, hidden=hidden, rotary=THREE, places=rope.centred),
+    "double": lambda hidden: MMDiT(**SIZE, double=3, ends=True, hidden=hidden, rotary=THREE),
+    "double, centred": lambda hidden: MMDiT(
+        **SIZE, double=3, ends=True, hidden=hidden, rotary=THREE, places=rope.centred
+    ),
     "double, single": lambda hidden: MMDiT(**SIZE, double=1, single=4, hidden=hidden, rotary=THREE),
     "shared": lambda hidden: Flux2(**SIZE, double=1, single=4, hidden=hidden, rotary=FOUR),
     "single": lambda hidden: SingleStream(**SIZE, depth=5, refiners=1, hidden=hidden, rotary=THREE, cond_dim=64),
 }
-"""Hidden width of the MLPs → backbone."""
+"""Hidden width of the MLPs → backbone. Where double blocks are the last, their text `ends`: what nothing reads has no
+weights that would count and never learn."""
 
 
 def backbone(design: str) -> nn.Module:
@@ -91,7 +94,7 @@ def forward_gflops(model: Denoiser, text: str = "a red circle left of a blue squ
 
 @torch.no_grad()
 def scores(model: Denoiser, n: int = 150, scenes: int = 512) -> dict[str, float]:
-    """Work; loss, least possible loss and excess by time (`dit.errors_of`); of n pictures each, those that are right."""
+    """Work; loss, least possible loss and excess by time (`dit.errors_of`); the share of n pictures that are right."""
     asked, found = exam(scenes, readers.WORLD), {"forward Gflops": round(forward_gflops(model), 6)}
     for row in errors_of(bind(model, **read_chat(captions(asked.prompts))), asked):
         found |= {f"{name}, t={row['t']:g}": round(row[name], 6) for name in ("loss", "floor", "excess")}

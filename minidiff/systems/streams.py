@@ -1,0 +1,277 @@
+"""Inside the six designs of `ways_in`: what text and picture read of each other, and what becomes of the text (chapter
+13).
+
+`reads` and `states` only look. `one_way` and `still` take something away while a trained network draws; what it was
+worth from the start only a network can tell that never had it.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
+
+from minidiff.backbones.single_stream import SingleStream
+from minidiff.conditioning import Conditioned, Given
+from minidiff.data.captions import captions
+from minidiff.data.prompts import Prompt, place
+from minidiff.data.scenes import assemble, empty, render
+from minidiff.denoiser import Denoiser
+from minidiff.encoders.tokenizer import PAD, split
+from minidiff.nn import masks
+from minidiff.nn.block import Attend, attention_maps
+from minidiff.randomness import randn_like, seeded
+from minidiff.retrieval import auc
+from minidiff.systems import llm
+from minidiff.systems.readers import read_chat
+from minidiff.validate import require
+
+SQUARES = 16
+"""Tokens of a picture."""
+
+
+class Reads(NamedTuple):
+    """One attention: what the picture's tokens read of the words, and the words of the picture's tokens.
+
+    of_words (B, heads, N, M) and of_picture (B, heads, M, N), or None where words read nothing. Rows of a softmax over
+    both: what is missing to 1 they read of their own kind.
+    """
+
+    name: str
+    of_words: Tensor
+    of_picture: Tensor | None
+
+
+class States(NamedTuple):
+    """What enters one block: text (B, M, dim), picture (B, N, dim)."""
+
+    name: str
+    text: Tensor
+    picture: Tensor
+
+
+def told(model: Denoiser, texts: Sequence[str]) -> Given:
+    """What the backbone is given for these texts."""
+    network = model.net
+    assert isinstance(network, Conditioned)
+    return network.conditioning(len(texts), **read_chat(texts))
+
+
+def words(text: str) -> list[str]:
+    """The tokens that the backbone sees of one text: its words, then what the chat's template puts behind them."""
+    return [*split(f"{text} {llm.AFTER}"), "END"]
+
+
+def backbone_of(model: Denoiser) -> nn.Module:
+    assert isinstance(model.net, Conditioned)
+    return model.net.backbone
+
+
+def shared_rows(backbone: nn.Module) -> dict[str, Attend]:
+    """The attentions in which text and picture stand in one sequence, by name."""
+    kinds = ("double_blocks", "single_blocks", "joint_blocks")
+    named = ((name.removesuffix(".attend"), m) for name, m in backbone.named_modules() if isinstance(m, Attend))
+    return {name: module for name, module in named if name.startswith(kinds)}
+
+
+def _apart(picture_first: bool, length: int) -> tuple[slice, slice]:
+    """Where text and picture stand in a sequence of both."""
+    if picture_first:
+        return slice(SQUARES, length), slice(0, SQUARES)
+    return slice(0, length - SQUARES), slice(length - SQUARES, length)
+
+
+# ---------------------------------------------------------------- looking
+
+
+@torch.no_grad()
+def reads(model: Denoiser, x_t: Tensor, t: float, texts: Sequence[str]) -> list[Reads]:
+    """Of every block in turn, its attention between words and picture, at x_t (B, 3, 16, 16) told B texts."""
+    backbone, found = backbone_of(model), []
+    with attention_maps(backbone) as maps:
+        backbone(x_t, torch.full((len(x_t),), t), **told(model, texts))
+    both = shared_rows(backbone)
+    for name, (table,) in maps.items():
+        if name in both:
+            text, picture = _apart(isinstance(backbone, SingleStream), table.shape[-1])
+            found.append(Reads(name, table[..., picture, text], table[..., text, picture]))
+        elif name.endswith(".cross"):
+            found.append(Reads(name, table, None))
+    return found
+
+
+@torch.no_grad()
+def states(model: Denoiser, x_t: Tensor, t: float, texts: Sequence[str]) -> list[States]:
+    """What enters each block. With cross-attention the text is the same before every one."""
+    backbone, given = backbone_of(model), told(model, texts)
+    entered: dict[str, Tensor] = {}
+
+    def keep(name: str) -> Callable[..., None]:
+        return lambda module, inputs: entered.update({name: inputs[0]})
+
+    norms = [(name, m) for name, m in backbone.named_modules() if name.split(".")[-1] in ("norm", "norm1", "before1")]
+    handles = [m.register_forward_pre_hook(keep(name)) for name, m in norms]
+    try:
+        backbone(x_t, torch.full((len(x_t),), t), **given)
+    finally:
+        for handle in handles:
+            handle.remove()
+    found = []
+    for name, x in entered.items():
+        kind, block = name.split(".")[0], name.rsplit(".", 1)[0]
+        if kind == "blocks":
+            found.append(States(block, given["context"], x))
+        elif kind in ("single_blocks", "joint_blocks"):
+            text, picture = _apart(isinstance(backbone, SingleStream), x.shape[1])
+            found.append(States(block, x[:, text], x[:, picture]))
+        elif block.endswith(".text"):
+            picture = block.removesuffix("text") + "picture"
+            found.append(States(block.removesuffix(".text"), x, entered[f"{picture}.norm1"]))
+    return found
+
+
+def noised(prompts: Sequence[Prompt], t: float, seed: int = 0) -> tuple[Tensor, Tensor]:
+    """Scenes of prompts, clean and at time t: (B, 3, 16, 16) each."""
+    x0 = render(place(list(prompts), seed))
+    return x0, (1 - t) * x0 + t * randn_like(x0, seeded(seed))
+
+
+def of_the_picture(model: Denoiser, prompt: Prompt, t: float, n: int = 64) -> dict[str, float]:
+    """Of the variance of each block's text states, the share that comes from the picture: n pictures, one text.
+
+    Total variance over pictures, words and channels; within: over pictures alone, at the same word and channel. Where
+    the text never sees the picture the share is 0, up to rounding.
+    """
+    x_t = noised([prompt] * n, t)[1]
+    shares = {}
+    for name, text, _ in states(model, x_t, t, captions([prompt] * n)):
+        within = text.var(0, correction=0).mean()
+        mean = text.mean(0)
+        between = (mean - mean.mean(0)).square().mean()
+        shares[name] = float(within / (within + between))
+    return shares
+
+
+def masses(model: Denoiser, x_t: Tensor, t: float, texts: Sequence[str]) -> dict[str, tuple[float, float | None]]:
+    """By block: of what a picture's token reads, the share that is words; of what a word reads, the share of picture.
+
+    Means over heads, tokens and rows; None where words read nothing. Padding is no word, and reads nothing that counts.
+    """
+    spoken, found = _spoken(texts), {}
+    for name, of_words, of_picture in reads(model, x_t, t, texts):
+        share = float((of_words * spoken[:, None, None]).sum(-1).mean())
+        each = None if of_picture is None else of_picture.sum(-1).mean(1)[spoken]  # of every word that is spoken
+        found[name] = share, None if each is None else float(each.mean())
+    return found
+
+
+def _spoken(texts: Sequence[str]) -> Tensor:
+    """(B, M) bool: which tokens of the context are no padding."""
+    return read_chat(texts)["tokens"][:, llm.CUT :] != PAD
+
+
+def squares_of(prompts: Sequence[Prompt], which: int, seed: int = 0) -> Tensor:
+    """(B, 16) bool: the squares of 4×4 pixels that the first (0) or second (1) object covers by three tenths."""
+    scenes = place(list(prompts), seed)
+    looks = [prompt.groups[which].look for prompt in prompts]
+    alone = assemble([[o for o in scenes.objects(i) if o[:2] == look][:1] for i, look in enumerate(looks)])
+    painted = (render(alone) - render(empty(len(prompts)))).abs().amax(1, keepdim=True) > 0.2
+    return F.avg_pool2d(painted.double(), 4).flatten(1) > 0.3
+
+
+def pointing(model: Denoiser, prompts: Sequence[Prompt], t: float) -> dict[str, dict[str, float]]:
+    """By block, how well a word points to its object in scenes of two objects at time t: AUC over the 16 squares.
+
+    "of words": the column of the colour's or kind's word in the picture's rows, for "colour" and "kind"; "of picture":
+    the word's own row over the picture. ", other": the same map against the *other* object's squares, the control. The
+    best head of each block, chosen on the first half of the prompts and measured on the second.
+    """
+    texts = captions(prompts)
+    require(all(len(p.groups) == 2 for p in prompts), "prompts", "other numbers of objects", "two objects each")
+    at = {"colour": [text.split().index(p.groups[0].colour) for p, text in zip(prompts, texts)]}  # type: ignore
+    at["kind"] = [text.split().index(p.groups[0].kind) for p, text in zip(prompts, texts)]
+    own, other = (squares_of(prompts, which) for which in (0, 1))
+    found: dict[str, dict[str, float]] = {}
+    for name, of_words, of_picture in reads(model, noised(prompts, t)[1], t, texts):
+        found[name] = {}
+        for word, places in at.items():
+            index = torch.arange(len(places)), slice(None)
+            ways = {"of words": of_words.transpose(2, 3)} | ({} if of_picture is None else {"of picture": of_picture})
+            for way, table in ways.items():
+                told = table[index[0], :, torch.tensor(places)]  # (B, heads, N)
+                half = len(prompts) // 2
+                head = max(range(told.shape[1]), key=lambda h, told=told: _auc(told[:half, h], own[:half]))
+                found[name][f"{word}, {way}"] = _auc(told[half:, head], own[half:])
+                found[name][f"{word}, {way}, other"] = _auc(told[half:, head], other[half:])
+    return found
+
+
+def _auc(maps: Tensor, where: Tensor) -> float:
+    """The mean over rows of the AUC of maps (B, N) as detectors of where (B, N) bool."""
+    rows = [auc(m.double(), w) for m, w in zip(maps, where) if w.any() and not w.all()]
+    return sum(rows) / len(rows)
+
+
+# ---------------------------------------------------------------- taking away
+
+
+def _closed(module: Attend, inputs: tuple[Any, ...], picture_first: bool) -> tuple[Any, ...]:
+    """The arguments of an attention, with a mask in which no word looks at the picture."""
+    q, k, v, *mask = inputs
+    allowed = torch.ones(q.shape[2], q.shape[2], dtype=torch.bool, device=q.device)
+    if picture_first:
+        allowed[SQUARES:, :SQUARES] = False
+    else:
+        allowed[:-SQUARES, -SQUARES:] = False
+    return q, k, v, masks.both(mask[0] if mask else None, allowed)
+
+
+def close(backbone: nn.Module) -> list[RemovableHandle]:
+    """From now on words look at words alone; the picture goes on looking at everything. So do copies of the network."""
+    both = shared_rows(backbone)
+    require(len(both) > 0, "backbone", type(backbone).__name__, "one in which words look at the picture")
+    hook = partial(_closed, picture_first=isinstance(backbone, SingleStream))
+    return [module.register_forward_pre_hook(hook) for module in both.values()]
+
+
+@contextmanager
+def one_way(model: Denoiser) -> Iterator[Denoiser]:
+    """`close` for a while."""
+    handles = close(backbone_of(model))
+    try:
+        yield model
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _kept(module: nn.Module, inputs: tuple[Any, ...], output: Tensor, picture_first: bool) -> Tensor:
+    """What a block of both answers, with the words as they came in."""
+    text, picture = _apart(picture_first, output.shape[1])
+    parts = (output[:, picture], inputs[0][:, text])
+    return torch.cat(parts if picture_first else parts[::-1], 1)
+
+
+@contextmanager
+def still(model: Denoiser) -> Iterator[Denoiser]:
+    """For a while no block changes the words: each reads them as they were before the first (behind the refiners)."""
+    backbone, handles = backbone_of(model), []
+    hook = partial(_kept, picture_first=isinstance(backbone, SingleStream))
+    words = [m for name, m in backbone.named_modules() if name.startswith("double_blocks") and name.endswith(".text")]
+    ended = [block.ends for block in words]
+    for name, module in backbone.named_children():
+        if name in ("single_blocks", "joint_blocks"):
+            handles += [block.register_forward_hook(hook) for block in module]  # type: ignore[attr-defined]
+    for block in words:
+        block.ends = True  # type: ignore[assignment]
+    try:
+        yield model
+    finally:
+        for handle in handles:
+            handle.remove()
+        for block, was in zip(words, ended):
+            block.ends = was
