@@ -8,7 +8,7 @@ runs      `systems.ways_in`, each trained anew from seeds 0, 1, 2 (0 is the ship
 closed    `double` trained anew from the same seeds, but no word ever looks at the picture
 streams   inside the shipped models (`systems.streams`): how much of the text's states comes from the picture, block by
           block, who reads whom, how well words point, and what is lost where a trained network's words stand still or
-          look at the picture no longer
+          look at the picture no longer (`systems.cuts`)
 seconds   a forward pass of each, timed in turn beside cross-attention
 """
 
@@ -29,7 +29,7 @@ from minidiff.checkpoints import write_whole
 from minidiff.console import any_sign
 from minidiff.data.captions import captions
 from minidiff.denoiser import Denoiser
-from minidiff.systems import dit, readers, streams, ways_in
+from minidiff.systems import cuts, dit, readers, streams, ways_in
 from minidiff.systems.llm import chat
 
 RESULTS = Path(__file__).parent / "results" / "ways_in.json"
@@ -60,7 +60,7 @@ def run(design: str, seed: int) -> dict[str, Any]:
 
 def build_closed() -> Denoiser:
     model = ways_in.build("double")
-    streams.close(streams.backbone_of(model))
+    cuts.close(streams.backbone_of(model))
     return model
 
 
@@ -130,7 +130,7 @@ def averaged(rows: Sequence[Mapping[str, float]]) -> dict[str, float]:
 
 def less(model: Denoiser, n: int = 150) -> dict[str, Any]:
     """Pictures that are right with something taken away; with cross-attention there is nothing to take."""
-    ways = {"as trained": nullcontext, "one way": streams.one_way, "still": streams.still}
+    ways = {"as trained": nullcontext, "one way": cuts.one_way, "still": cuts.still}
     found = {}
     for way, without in ways.items():
         with without(model):

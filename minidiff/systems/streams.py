@@ -1,20 +1,14 @@
 """Inside the six designs of `ways_in`: what text and picture read of each other, and what becomes of the text (chapter
-13).
+13). Maps and states come back on the CPU."""
 
-`reads` and `states` only look. `one_way` and `still` take something away while a trained network draws; what it was
-worth from the start only a network can tell that never had it.
-"""
-
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from functools import partial
-from typing import Any, NamedTuple
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.utils.hooks import RemovableHandle
 
+from minidiff import times
 from minidiff.backbones.single_stream import SingleStream
 from minidiff.conditioning import Conditioned, Given
 from minidiff.data.captions import captions
@@ -22,10 +16,11 @@ from minidiff.data.prompts import Prompt, place
 from minidiff.data.scenes import assemble, empty, render
 from minidiff.denoiser import Denoiser
 from minidiff.encoders.tokenizer import PAD, split
-from minidiff.nn import masks
+from minidiff.guidance import bind
 from minidiff.nn.block import Attend, attention_maps
-from minidiff.randomness import randn_like, seeded
+from minidiff.randomness import randn, randn_like, seeded
 from minidiff.retrieval import auc
+from minidiff.samplers import ddpm, sample
 from minidiff.systems import llm
 from minidiff.systems.readers import read_chat
 from minidiff.validate import require
@@ -66,6 +61,10 @@ def words(text: str) -> list[str]:
     return [*split(f"{text} {llm.AFTER}"), "END"]
 
 
+def device_of(model: Denoiser) -> torch.device:
+    return next(model.parameters()).device
+
+
 def backbone_of(model: Denoiser) -> nn.Module:
     assert isinstance(model.net, Conditioned)
     return model.net.backbone
@@ -78,7 +77,7 @@ def shared_rows(backbone: nn.Module) -> dict[str, Attend]:
     return {name: module for name, module in named if name.startswith(kinds)}
 
 
-def _apart(picture_first: bool, length: int) -> tuple[slice, slice]:
+def apart(picture_first: bool, length: int) -> tuple[slice, slice]:
     """Where text and picture stand in a sequence of both."""
     if picture_first:
         return slice(SQUARES, length), slice(0, SQUARES)
@@ -93,11 +92,12 @@ def reads(model: Denoiser, x_t: Tensor, t: float, texts: Sequence[str]) -> list[
     """Of every block in turn, its attention between words and picture, at x_t (B, 3, 16, 16) told B texts."""
     backbone, found = backbone_of(model), []
     with attention_maps(backbone) as maps:
-        backbone(x_t, torch.full((len(x_t),), t), **told(model, texts))
+        device = device_of(model)
+        backbone(x_t.to(device), torch.full((len(x_t),), t, device=device), **told(model, texts))
     both = shared_rows(backbone)
-    for name, (table,) in maps.items():
+    for name, table in ((name, found.cpu()) for name, (found,) in maps.items()):
         if name in both:
-            text, picture = _apart(isinstance(backbone, SingleStream), table.shape[-1])
+            text, picture = apart(isinstance(backbone, SingleStream), table.shape[-1])
             found.append(Reads(name, table[..., picture, text], table[..., text, picture]))
         elif name.endswith(".cross"):
             found.append(Reads(name, table, None))
@@ -107,16 +107,16 @@ def reads(model: Denoiser, x_t: Tensor, t: float, texts: Sequence[str]) -> list[
 @torch.no_grad()
 def states(model: Denoiser, x_t: Tensor, t: float, texts: Sequence[str]) -> list[States]:
     """What enters each block. With cross-attention the text is the same before every one."""
-    backbone, given = backbone_of(model), told(model, texts)
+    backbone, given, device = backbone_of(model), told(model, texts), device_of(model)
     entered: dict[str, Tensor] = {}
 
     def keep(name: str) -> Callable[..., None]:
-        return lambda module, inputs: entered.update({name: inputs[0]})
+        return lambda module, inputs: entered.update({name: inputs[0].cpu()})
 
     norms = [(name, m) for name, m in backbone.named_modules() if name.split(".")[-1] in ("norm", "norm1", "before1")]
     handles = [m.register_forward_pre_hook(keep(name)) for name, m in norms]
     try:
-        backbone(x_t, torch.full((len(x_t),), t), **given)
+        backbone(x_t.to(device), torch.full((len(x_t),), t, device=device), **given)
     finally:
         for handle in handles:
             handle.remove()
@@ -124,9 +124,9 @@ def states(model: Denoiser, x_t: Tensor, t: float, texts: Sequence[str]) -> list
     for name, x in entered.items():
         kind, block = name.split(".")[0], name.rsplit(".", 1)[0]
         if kind == "blocks":
-            found.append(States(block, given["context"], x))
+            found.append(States(block, given["context"].cpu(), x))
         elif kind in ("single_blocks", "joint_blocks"):
-            text, picture = _apart(isinstance(backbone, SingleStream), x.shape[1])
+            text, picture = apart(isinstance(backbone, SingleStream), x.shape[1])
             found.append(States(block, x[:, text], x[:, picture]))
         elif block.endswith(".text"):
             picture = block.removesuffix("text") + "picture"
@@ -216,62 +216,18 @@ def _auc(maps: Tensor, where: Tensor) -> float:
     return sum(rows) / len(rows)
 
 
-# ---------------------------------------------------------------- taking away
+# ---------------------------------------------------------------- on the way
 
 
-def _closed(module: Attend, inputs: tuple[Any, ...], picture_first: bool) -> tuple[Any, ...]:
-    """The arguments of an attention, with a mask in which no word looks at the picture."""
-    q, k, v, *mask = inputs
-    allowed = torch.ones(q.shape[2], q.shape[2], dtype=torch.bool, device=q.device)
-    if picture_first:
-        allowed[SQUARES:, :SQUARES] = False
-    else:
-        allowed[:-SQUARES, -SQUARES:] = False
-    return q, k, v, masks.both(mask[0] if mask else None, allowed)
+@torch.no_grad()
+def on_the_way(model: Denoiser, text: str, t: float, seed: int, steps: int = 20) -> tuple[Tensor, Tensor]:
+    """Where a walk from noise to a picture of the text is at time t, and what the model guesses there: (1, 3, 16, 16).
 
-
-def close(backbone: nn.Module) -> list[RemovableHandle]:
-    """From now on words look at words alone; the picture goes on looking at everything. So do copies of the network."""
-    both = shared_rows(backbone)
-    require(len(both) > 0, "backbone", type(backbone).__name__, "one in which words look at the picture")
-    hook = partial(_closed, picture_first=isinstance(backbone, SingleStream))
-    return [module.register_forward_pre_hook(hook) for module in both.values()]
-
-
-@contextmanager
-def one_way(model: Denoiser) -> Iterator[Denoiser]:
-    """`close` for a while."""
-    handles = close(backbone_of(model))
-    try:
-        yield model
-    finally:
-        for handle in handles:
-            handle.remove()
-
-
-def _kept(module: nn.Module, inputs: tuple[Any, ...], output: Tensor, picture_first: bool) -> Tensor:
-    """What a block of both answers, with the words as they came in."""
-    text, picture = _apart(picture_first, output.shape[1])
-    parts = (output[:, picture], inputs[0][:, text])
-    return torch.cat(parts if picture_first else parts[::-1], 1)
-
-
-@contextmanager
-def still(model: Denoiser) -> Iterator[Denoiser]:
-    """For a while no block changes the words: each reads them as they were before the first (behind the refiners)."""
-    backbone, handles = backbone_of(model), []
-    hook = partial(_kept, picture_first=isinstance(backbone, SingleStream))
-    words = [m for name, m in backbone.named_modules() if name.startswith("double_blocks") and name.endswith(".text")]
-    ended = [block.ends for block in words]
-    for name, module in backbone.named_children():
-        if name in ("single_blocks", "joint_blocks"):
-            handles += [block.register_forward_hook(hook) for block in module]  # type: ignore[attr-defined]
-    for block in words:
-        block.ends = True  # type: ignore[assignment]
-    try:
-        yield model
-    finally:
-        for handle in handles:
-            handle.remove()
-        for block, was in zip(words, ended):
-            block.ends = was
+    Without guidance, in ancestral steps; at the grid's last time that is not below t.
+    """
+    denoise, generators = bind(model, **read_chat([text])), seeded([seed])
+    grid = times.linear(steps)
+    walk, x_t = grid[grid >= t], randn((1, 3, 16, 16), generators, device=device_of(model))
+    if len(walk) > 1:
+        *_, x_t = sample(denoise, x_t, walk, ddpm(model.schedule), generators)
+    return x_t, denoise(x_t, walk[-1].float())

@@ -10,7 +10,7 @@ from minidiff.data.captions import captions
 from minidiff.data.prompts import Group, Prompt
 from minidiff.encoders.tokenizer import END
 from minidiff.randomness import initialised, randn, seeded
-from minidiff.systems import readers, streams, ways_in
+from minidiff.systems import cuts, readers, streams, ways_in
 
 PROMPTS = replace(readers.WORLD, families=("relation",)).prompts(6, 0, "test")
 TEXTS, T = captions(PROMPTS), 0.5
@@ -79,7 +79,7 @@ def test_the_share_of_the_picture_is_nothing_where_no_word_has_seen_it(models, d
 def test_one_way_leaves_words_without_the_picture_and_the_picture_with_words(models, design):
     model = models[design]
     before = model(X, torch.tensor(T), **readers.read_chat(TEXTS))
-    with streams.one_way(model):
+    with cuts.one_way(model):
         assert max(streams.of_the_picture(model, PROMPTS[0], T, 8).values()) < 1e-12  # rounding, row by row
         assert max(float(of_picture.max()) for _, _, of_picture in streams.reads(model, X, T, TEXTS)) == 0
         closed = model(X, torch.tensor(T), **readers.read_chat(TEXTS))
@@ -91,10 +91,10 @@ def test_one_way_leaves_words_without_the_picture_and_the_picture_with_words(mod
 
 def test_a_network_that_is_closed_stays_so_in_its_copies():
     model = shaken("double")
-    streams.close(streams.backbone_of(model))
+    cuts.close(streams.backbone_of(model))
     assert max(streams.of_the_picture(deepcopy(model), PROMPTS[0], T, 4).values()) < 1e-12
     with pytest.raises(ValueError, match="backbone: got DiT, expected one in which words look at the picture"):
-        streams.close(streams.backbone_of(shaken("cross-attention")))
+        cuts.close(streams.backbone_of(shaken("cross-attention")))
 
 
 @pytest.mark.parametrize("design", BOTH)
@@ -103,7 +103,7 @@ def test_still_words_are_the_same_before_every_block(models, design):
     moving = streams.states(model, X, T, TEXTS)
     assert float((moving[-1].text - moving[0].text).abs().max()) > 1e-3
     before = model(X, torch.tensor(T), **readers.read_chat(TEXTS))
-    with streams.still(model):
+    with cuts.still(model):
         found = streams.states(model, X, T, TEXTS)
         assert all(torch.equal(state.text, found[0].text) for state in found)
         assert float((found[-1].picture - found[0].picture).abs().max()) > 1e-3
