@@ -6,9 +6,12 @@
 
 runs      `systems.ways_in`, each trained anew from seeds 0, 1, 2 (0 is the shipped one): its scores and CPU seconds
 closed    `double` trained anew from the same seeds, but no word ever looks at the picture
-streams   inside the shipped models (`systems.streams`): how much of the text's states comes from the picture, block by
-          block, who reads whom, how well words point, and what is lost where a trained network's words stand still or
-          look at the picture no longer (`systems.cuts`)
+work      `double` with as much work a call as `shared`, so with more parameters, from the same seeds
+unfilled  `single` whose sentences are not filled up to one length (seed 0): what it draws of the same sentences at
+          several lengths; `unfilled FOLDER` measures a network that was trained before
+streams   inside the shipped models (`systems.streams`): how far the text's states move from block to block, how much
+          of them comes from the picture, who reads whom, how well words point; and what is lost where a trained
+          network's words stand still or look at the picture no longer (`systems.cuts`)
 seconds   a forward pass of each, timed in turn beside cross-attention
 """
 
@@ -18,20 +21,32 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
 import torch
+import torch.nn.functional as F
+from torch import Tensor
 
 from benchmarks._timing import alternate, machine
+from minidiff.backbones.mmdit import MMDiT, width_of
+from minidiff.backbones.single_stream import SingleStream
 from minidiff.checkpoints import write_whole
+from minidiff.conditioning import Conditioned
 from minidiff.console import any_sign
 from minidiff.data.captions import captions
 from minidiff.denoiser import Denoiser
+from minidiff.encoders.tokenizer import PAD
+from minidiff.predictions import X0, velocity_weight
+from minidiff.schedules import Linear
 from minidiff.systems import cuts, dit, readers, streams, ways_in
-from minidiff.systems.llm import chat
+from minidiff.systems.generator import Read
+from minidiff.systems.readers import read_chat
+from minidiff.weights import load_into, record
 
+WORK_HIDDEN = 440
 RESULTS = Path(__file__).parent / "results" / "ways_in.json"
 SEEDS = 3
 LEVELS = (0.9, 0.7, 0.5, 0.3)
@@ -49,8 +64,8 @@ def keep(part: str, found: Mapping[str, Any]) -> None:
 
 def run(design: str, seed: int) -> dict[str, Any]:
     """Trained from the start; its record, less what is the same for all. Seed 0 is read where it is shipped."""
-    shipped = CLOSED if design == "closed" else ways_in.MODELS[design]
-    if seed == 0 and design != "closed":
+    shipped = (BESIDES | ways_in.MODELS)[design]
+    if seed == 0 and design not in BESIDES:
         facts = shipped.record()
     else:
         with tempfile.TemporaryDirectory() as folder:
@@ -64,7 +79,24 @@ def build_closed() -> Denoiser:
     return model
 
 
+def build_work() -> Denoiser:
+    """Six double blocks in place of three: 25 Mflop a call, as `shared` has, and 1.13 million parameters."""
+    net = MMDiT(**ways_in.SIZE, double=6, ends=True, hidden=WORK_HIDDEN, rotary=ways_in.THREE)
+    return Denoiser(Conditioned(ways_in.reader(), net), Linear(), X0, velocity_weight)
+
+
+def build_unfilled() -> Denoiser:
+    with_pads = lambda hidden: SingleStream(
+        **ways_in.SIZE, depth=5, refiners=1, hidden=hidden, rotary=ways_in.THREE, cond_dim=64
+    )
+    net = with_pads(width_of(with_pads, ways_in.PARAMETERS))
+    return Denoiser(Conditioned(ways_in.reader(), net), Linear(), X0, velocity_weight)
+
+
 CLOSED = replace(ways_in.DOUBLE, name="ways-in-closed", build=build_closed)
+WORK = replace(ways_in.DOUBLE, name="ways-in-work", build=build_work)
+UNFILLED = replace(ways_in.SINGLE, name="ways-in-single", build=build_unfilled)
+BESIDES = {"closed": CLOSED, "work": WORK}
 
 
 def runs(chosen: Sequence[str]) -> None:
@@ -83,10 +115,39 @@ def closed(chosen: Sequence[str]) -> None:
     runs(["closed", *chosen])
 
 
+def work(chosen: Sequence[str]) -> None:
+    runs(["work", *chosen])
+
+
+def filled(least: int) -> Read:
+    """Sentences as they are, followed by padding up to so many tokens."""
+
+    def read(texts: Sequence[str]) -> dict[str, Tensor]:
+        tokens = read_chat(texts)["tokens"]
+        return {"tokens": F.pad(tokens, (0, max(0, ways_in.llm.CUT + least - tokens.shape[1])), value=PAD)}
+
+    return read
+
+
+def unfilled(chosen: Sequence[str], n: int = 150) -> None:
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(chosen[0] if chosen else temporary)
+        if not chosen:
+            UNFILLED.train(folder / "run", folder)
+        model = load_into(build_unfilled(), UNFILLED.name, folder).eval().requires_grad_(False)
+        facts = record(UNFILLED.name, folder)
+    found: dict[str, Any] = {"scores": facts["scores"], "steps": facts["steps"], "n": n, "at least": {}}
+    for least in (0, 9, 10, 12, 16, 20):
+        generate = readers.pictures_of(model, filled(least), 25)  # type: ignore[arg-type]
+        answered = readers.answers(generate, n=n, questions=("one", "relation"))
+        found["at least"][str(least)] = {question: round(right.share, 4) for question, (right, _) in answered.items()}
+    keep("unfilled", found)
+
+
 def compared(each: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     """Of each design the mean over its seeds and the standard deviation; errors are means over `dit.TIMES`."""
     table = {}
-    for design in (*ways_in.DESIGNS, "closed"):
+    for design in (*ways_in.DESIGNS, *BESIDES):
         own = [run["scores"] for name, run in each.items() if name.rsplit(", seed ", 1)[0] == design]
         if own:
             over = lambda kind, own=own: [mean(s[f"{kind}, t={t:g}"] for t in dit.TIMES) for s in own]
@@ -101,16 +162,19 @@ def told(values: Sequence[float]) -> dict[str, float]:
     return {"mean": round(mean(values), 6), "sd": round(stdev(values), 6) if len(values) > 1 else 0.0}
 
 
-def seconds(chosen: Sequence[str]) -> None:
-    """A forward pass of 32 pictures with short captions, without the reader."""
-    models = {design: ways_in.MODELS[design].untrained().eval() for design in ways_in.DESIGNS}
-    texts = ["a red circle left of a blue square"] * 32
+def seconds(chosen: Sequence[str], rounds: int = 25) -> None:
+    """A forward pass of 32 pictures with short captions, and the same with its gradients; without the reader."""
+    texts, timed = ["a red circle left of a blue square"] * 32, {}
+    models = {design: ways_in.MODELS[design].untrained().train() for design in ways_in.DESIGNS}
+    given = {name: streams.told(model, texts) for name, model in models.items()}
+    given = {name: {key: value.detach() for key, value in told.items()} for name, told in given.items()}
+    x_t, t = torch.zeros(32, 3, 16, 16), torch.full((32,), 0.5)
+    forward = lambda name: streams.backbone_of(models[name])(x_t, t, **given[name])
     with torch.no_grad():
-        given = {name: model.net.conditioning(32, tokens=chat(texts)) for name, model in models.items()}  # type: ignore
-        call = lambda name: models[name].net.backbone(torch.zeros(32, 3, 16, 16), torch.full((32,), 0.5), **given[name])  # type: ignore
-        contestants = {name: lambda name=name: call(name) for name in models}
-        timed = alternate(contestants, "cross-attention", 40)
-    keep("seconds", {"pictures": 32, "tokens of the text": chat(texts).shape[1] - ways_in.llm.CUT} | timed)
+        timed["forward"] = alternate({name: partial(forward, name) for name in models}, "cross-attention", rounds)
+    back = lambda name: forward(name).square().mean().backward()
+    timed["with gradients"] = alternate({name: partial(back, name) for name in models}, "cross-attention", rounds)
+    keep("seconds", {"pictures": 32, "words": len(streams.words(texts[0]))} | timed)
 
 
 def inside(model: Denoiser) -> dict[str, Any]:
@@ -119,6 +183,7 @@ def inside(model: Denoiser) -> dict[str, Any]:
     by_level = lambda measure: {f"{t:g}": measure(t) for t in LEVELS}
     found["of the picture"] = by_level(lambda t: averaged([streams.of_the_picture(model, p, t) for p in prompts[:8]]))
     noised = lambda t: streams.noised(prompts, t)[1]
+    found["moved"] = by_level(lambda t: streams.moved(model, noised(t), t, texts))
     found["masses"] = by_level(lambda t: streams.masses(model, noised(t), t, texts))
     found["pointing"] = by_level(lambda t: streams.pointing(model, prompts, t))
     return found
@@ -158,14 +223,16 @@ def look(chosen: Sequence[str]) -> None:
     keep("streams", found)
 
 
-PARTS = {"runs": runs, "closed": closed, "streams": look, "seconds": seconds}
+PARTS = {
+    "runs": runs, "closed": closed, "work": work, "unfilled": unfilled, "streams": look, "seconds": seconds,
+}  # fmt: skip
 
 
 def main(arguments: list[str]) -> None:
     any_sign()
     torch.set_num_threads(1)
-    if arguments[:1] in (["runs"], ["closed"]):
-        return runs(arguments[1:] if arguments[0] == "runs" else arguments)
+    if arguments[:1] in (["runs"], ["closed"], ["work"], ["unfilled"]):
+        return PARTS[arguments[0]](arguments[1:])
     if unknown := [name for name in arguments if name not in PARTS]:
         sys.exit(f"ways_in: got {unknown}, expected some of {list(PARTS)}")
     for name in arguments or PARTS:

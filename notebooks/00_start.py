@@ -209,7 +209,7 @@ health.examine()
 # | 10 | SDXL | [lecture](../lectures/10_sdxl.md) | [notebook](10_sdxl.ipynb) | [exercises](../exercises/10_sdxl.ipynb) |
 # | 11 | DiT | [lecture](../lectures/11_dit.md) | [notebook](11_dit.ipynb) | [exercises](../exercises/11_dit.ipynb) |
 # | 12 | What CLIP cannot tell apart, and better text encoders | [lecture](../lectures/12_text_encoders.md) | [notebook](12_text_encoders.ipynb) | [exercises](../exercises/12_text_encoders.ipynb) |
-# | 13 | How text enters: cross-attention, double stream, single stream |  | |  |
+# | 13 | How text enters: cross-attention, double stream, single stream | [lecture](../lectures/13_how_text_enters.md) | [notebook](13_how_text_enters.ipynb) | [exercises](../exercises/13_how_text_enters.ipynb) |
 # | 14 | One transformer for both: Transfusion, Hunyuan, the GPT-4o guess |  | |  |
 # | 15 | The design space |  | |  |
 # | **III** | **Video** | | | |

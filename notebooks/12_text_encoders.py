@@ -556,4 +556,4 @@ assert playground.values["w"] == 1
 # - In section 7, ask for an edit of something that is not there.
 # - In section 10, find two captions that CLIP's cosine cannot tell apart and whose pictures differ all the same.
 #
-# Then the [exercises](../exercises/12_text_encoders.ipynb).
+# Then the [exercises](../exercises/12_text_encoders.ipynb). [Chapter 13](13_how_text_enters.ipynb) asks where its tokens meet the picture.

@@ -140,6 +140,13 @@ def noised(prompts: Sequence[Prompt], t: float, seed: int = 0) -> tuple[Tensor, 
     return x0, (1 - t) * x0 + t * randn_like(x0, seeded(seed))
 
 
+def moved(model: Denoiser, x_t: Tensor, t: float, texts: Sequence[str]) -> dict[str, float]:
+    """By block: how far words have come from what entered the first, ‖u − u₀‖/‖u₀‖, the mean over words and texts."""
+    said, found = spoken(texts), states(model, x_t, t, texts)
+    far = lambda text: (text - found[0].text).norm(dim=-1) / found[0].text.norm(dim=-1)
+    return {name: float(far(text)[said].mean()) for name, text, _ in found}
+
+
 def of_the_picture(model: Denoiser, prompt: Prompt, t: float, n: int = 64) -> dict[str, float]:
     """Of the variance of each block's text states, the share that comes from the picture: n pictures, one text.
 
@@ -161,15 +168,15 @@ def masses(model: Denoiser, x_t: Tensor, t: float, texts: Sequence[str]) -> dict
 
     Means over heads, tokens and rows; None where words read nothing. Padding is no word, and reads nothing that counts.
     """
-    spoken, found = _spoken(texts), {}
+    said, found = spoken(texts), {}
     for name, of_words, of_picture in reads(model, x_t, t, texts):
-        share = float((of_words * spoken[:, None, None]).sum(-1).mean())
-        each = None if of_picture is None else of_picture.sum(-1).mean(1)[spoken]  # of every word that is spoken
+        share = float((of_words * said[:, None, None]).sum(-1).mean())
+        each = None if of_picture is None else of_picture.sum(-1).mean(1)[said]  # of every word that is spoken
         found[name] = share, None if each is None else float(each.mean())
     return found
 
 
-def _spoken(texts: Sequence[str]) -> Tensor:
+def spoken(texts: Sequence[str]) -> Tensor:
     """(B, M) bool: which tokens of the context are no padding."""
     return read_chat(texts)["tokens"][:, llm.CUT :] != PAD
 

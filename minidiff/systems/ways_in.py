@@ -42,6 +42,9 @@ PARAMETERS = 600_000
 """Of every backbone, to within half a unit of its MLPs."""
 THREE, FOUR = (4, 6, 6), (4, 4, 4, 4)
 """Numbers of a head for each axis of its positions."""
+FILLED = 16
+"""What looks at padding gets all short sentences at one length, as Z-Image does (32 there): else a sentence would be
+another input in another batch."""
 
 DESIGNS: dict[str, Callable[[int], nn.Module]] = {
     "cross-attention": lambda hidden: DiT(**SIZE, depth=6, hidden=hidden, reads="cross", qk_norm=True, place_std=0.3),
@@ -51,7 +54,9 @@ DESIGNS: dict[str, Callable[[int], nn.Module]] = {
     ),
     "double, single": lambda hidden: MMDiT(**SIZE, double=1, single=4, hidden=hidden, rotary=THREE),
     "shared": lambda hidden: Flux2(**SIZE, double=1, single=4, hidden=hidden, rotary=FOUR),
-    "single": lambda hidden: SingleStream(**SIZE, depth=5, refiners=1, hidden=hidden, rotary=THREE, cond_dim=64),
+    "single": lambda hidden: SingleStream(
+        **SIZE, depth=5, refiners=1, hidden=hidden, rotary=THREE, cond_dim=64, multiple=FILLED
+    ),
 }
 """Hidden width of the MLPs → backbone. Where double blocks are the last, their text `ends`: what nothing reads has no
 weights that would count and never learn."""

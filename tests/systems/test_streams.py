@@ -56,9 +56,9 @@ def test_rows_of_both_kinds_are_parts_of_one_softmax(models, design):
 def test_words_are_the_tokens_that_the_backbone_sees():
     ids = readers.read_chat(TEXTS)["tokens"][:, streams.llm.CUT :]
     tokenizer = streams.llm.tokenizer()
-    for text, row, spoken in zip(TEXTS, ids, streams._spoken(TEXTS)):
+    for text, row, told in zip(TEXTS, ids, streams.spoken(TEXTS)):
         said = streams.words(text)
-        assert int(spoken.sum()) == len(said)
+        assert int(told.sum()) == len(said)
         each = [tokenizer.decode(torch.stack([token, torch.tensor(END)])[None])[0] for token in row[: len(said) - 1]]
         assert [*each, "END"] == said
         assert int(row[len(said) - 1]) == END
@@ -87,6 +87,16 @@ def test_one_way_leaves_words_without_the_picture_and_the_picture_with_words(mod
     assert float((closed - before).abs().max()) > 1e-4
     assert float((closed - other).abs().max()) > 1e-4  # the picture still hears
     assert torch.equal(model(X, torch.tensor(T), **readers.read_chat(TEXTS)), before)  # and all is as it was
+
+
+@pytest.mark.parametrize("design", ways_in.DESIGNS)
+def test_words_move_wherever_they_are_a_stream(models, design):
+    far = list(streams.moved(models[design], X, T, TEXTS).values())
+    assert far[0] == 0
+    assert (max(far) > 1e-2) == (design != "cross-attention")
+    if design != "cross-attention":
+        with cuts.still(models[design]):
+            assert max(streams.moved(models[design], X, T, TEXTS).values()) == 0  # the control
 
 
 def test_a_network_that_is_closed_stays_so_in_its_copies():

@@ -6,6 +6,7 @@ import torch
 from matplotlib.patches import FancyBboxPatch, Patch
 from torch import Tensor, nn
 
+from minidiff.show.plots import grid
 from minidiff.show.style import BLACK, BLUE, CYCLE, GREEN, ORANGE, SKY, panels
 from minidiff.validate import require
 
@@ -70,7 +71,7 @@ def places(found: Mapping[str, tuple[Tensor, Tensor]], title: str) -> None:
                 ax.annotate(str(k + 1), (column, row), (4, 4), textcoords="offset points", fontsize=8)
         else:
             ax.annotate(
-                f"all {len(text)} words", text[0].tolist()[::-1], (6, 8), textcoords="offset points", fontsize=8
+                f"all {len(text)} words", text[0].tolist()[::-1], (7, -11), textcoords="offset points", fontsize=8
             )
         ax.set(title=name, xlabel="column", aspect="equal")
         ax.invert_yaxis()
@@ -90,8 +91,25 @@ def by_block(
         ax.plot(across, values, "o-", color=CYCLE[i % len(CYCLE)], markersize=4, label=name)
     if chance is not None:
         ax.axhline(chance, color=BLACK, linewidth=1, linestyle="--")
-    ax.set(xlabel="block (0: the first, 1: the last)", ylabel=ylabel, title=title, ylim=(-0.02, top))
+    most = max(max(values) for values in lines.values()) if top is None else top
+    ax.set(xlabel="block (0: the first, 1: the last)", ylabel=ylabel, title=title, ylim=(-0.03 * most, 1.05 * most))
     ax.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
+
+
+def pointing(picture: Tensor, names: Sequence[str], rows: Mapping[str, Tensor], title: str) -> None:
+    """A picture (3, S, S), and for each network its maps (len(names), h, w) in a row, each on a scale of its own."""
+    figure, axes = panels(len(rows), 1 + len(names), size=(1.12, 1.5))
+    for ax in axes:
+        ax.set(xticks=[], yticks=[])
+        ax.grid(False)
+    for i, (network, maps) in enumerate(rows.items()):
+        first, *rest = axes[i * (1 + len(names)) : (i + 1) * (1 + len(names))]
+        grid(picture[None], columns=1, ax=first)
+        first.set_ylabel(network)
+        for ax, name, weights in zip(rest, names, maps):
+            ax.imshow(weights.numpy(), cmap="Blues", vmin=0)
+            ax.set_title(name, fontsize=8, loc="center")
+    figure.suptitle(title)
 
 
 def compared(table: Mapping[str, Mapping[str, tuple[float, float]]], xlabel: str, title: str) -> None:
@@ -114,8 +132,8 @@ def gates(found: Mapping[str, Tensor], title: str) -> None:
         for (i, j), value in [((i, j), float(table[i, j])) for i in range(len(table)) for j in range(table.shape[1])]:
             ax.text(j, i, f"{value:.2f}", ha="center", va="center", fontsize=8, color="white" if value > 0.6 else BLACK)
         ax.set(title=name, xlabel="head", ylabel="block")
-        ax.set_xticks(range(table.shape[1]), range(1, 1 + table.shape[1]))
-        ax.set_yticks(range(len(table)), range(1, 1 + len(table)))
+        ax.set_xticks(range(table.shape[1]), [str(1 + k) for k in range(table.shape[1])])
+        ax.set_yticks(range(len(table)), [str(1 + k) for k in range(len(table))])
         ax.grid(False)
     figure.colorbar(shown, ax=axes, shrink=0.8, label="share of words")
     figure.suptitle(title)
