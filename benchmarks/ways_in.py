@@ -193,13 +193,13 @@ def averaged(rows: Sequence[Mapping[str, float]]) -> dict[str, float]:
     return {name: mean(row[name] for row in rows) for name in rows[0]}
 
 
-def less(model: Denoiser, n: int = 150) -> dict[str, Any]:
+def less(model: Denoiser, n: int = 100) -> dict[str, Any]:
     """Pictures that are right with something taken away; with cross-attention there is nothing to take."""
     ways = {"as trained": nullcontext, "one way": cuts.one_way, "still": cuts.still}
     found = {}
     for way, without in ways.items():
         with without(model):
-            answered = readers.answers(ways_in.pictures_of(model), n=n, questions=ways_in.ASKED[:5])
+            answered = readers.answers(ways_in.pictures_of(model), n=n, questions=("one", "relation"))
         found[way] = {question: round(right.share, 4) for question, (right, _) in answered.items()}
     return found
 

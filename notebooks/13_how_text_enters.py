@@ -99,7 +99,7 @@ texts_1 = captions(prompts_1)
 def gates_of(design: str, t: float) -> Tensor:
     """(blocks, heads): the share of words in what the picture's tokens read."""
     found = streams.reads(models[design], streams.noised(prompts_1, t)[1], t, texts_1)
-    spoken = streams.spoken(texts_1)[:, None, None].float()
+    spoken = streams.spoken(texts_1, found[0].of_words.shape[-1])[:, None, None].float()
     return torch.stack([(each.of_words * spoken).sum(-1).mean((0, 2)) for each in found])
 
 
@@ -164,7 +164,7 @@ size_2 = {design: sum(p.numel() for p in net.parameters()) for design, net in ba
 assert max(size_2.values()) < 1.005 * min(size_2.values())
 assert max(work_2[d] for d in ("double", "cross-attention")) < 0.65 * min(work_2[d] for d in ("shared", "single"))
 rows_2 = {design: [size_2[design], len(layers_2[design]), work_2[design]] for design in models}
-show.table(rows_2, ["", "parameters", "blocks", "Mflop a call (16 squares, 17 words)"])
+show.table(rows_2, ["", "parameters", "blocks", "Mflop a call (16 squares, 12 words)"])
 
 # %% [markdown]
 # Weights for both are used by every token, weights of one's own by one's own tokens only. So with as many parameters two streams do about half of the work. Keep it in mind for section 7: *equal parameters* is not *equal work*, and there is no comparison that is fair in both.
@@ -254,37 +254,53 @@ show.table({d: [f"{v:.0e}", "yes" if v > 1e-5 else "no"] for d, v in noticed_4.i
 # %% [markdown]
 # A softmax does not know in which order its keys came. Words at one place (or at none, in cross-attention) are a *set* of vectors; that "left of" stands between red and blue only the reader's states can tell. They do (chapter 12), which is why Flux 1 may put all words at the origin.
 #
-# **Padding.** Sentences of a batch have different lengths. Qwen-Image masks what is padded; Stable Diffusion 3 and Flux 1 let it be looked at; Z-Image puts a learned vector there, which is looked at, too. Ours mask, but for *single*. **Predict** how much of its attention the padding of a short sentence gets in a batch with a long one.
+# **Padding.** Sentences of a batch have different lengths. Qwen-Image masks what is padded; Stable Diffusion 3 and Flux 1 let it be looked at; Z-Image puts a learned vector there, which is looked at, too. Ours mask, but for *single*. **Predict** how much of its attention the padding of a short sentence gets, in a batch with a long one.
 
 # %%
 long_4 = captions(readers.LONG.prompts(1, 5), "long")[0]
 short_4 = "a red circle"
 noise_4 = streams.noised(prompts_1[:1], 0.7)[1].expand(2, -1, -1, -1)
-read_4 = {}
+read_4, pads_4 = {}, ~streams.spoken([short_4, long_4])[0]
 for design in ("double", "single"):
     found = streams.reads(models[design], noise_4, 0.7, [short_4, long_4])
-    pads = ~streams.spoken([short_4, long_4])[0]
-    read_4[design] = sum(float(each.of_words[0, ..., pads].sum(-1).mean()) for each in found) / len(found)
-n_pads = int(pads.sum())
+    width = min(len(pads_4), found[0].of_words.shape[-1])  # filled up, there are more
+    shares_4 = [float(each.of_words[0, ..., :width][..., pads_4].sum(-1).mean()) for each in found]
+    read_4[design] = sum(shares_4) / len(shares_4)
 assert read_4["double"] == 0 < read_4["single"]
-show.table({d: [n_pads, f"{v:.2f}"] for d, v in read_4.items()}, ["", "pad tokens", "share of what the picture reads"])
+show.table({d: [int(pads_4.sum()), v] for d, v in read_4.items()}, ["", "pads", "their share of reading"], digits=2)
+
+# %% [markdown]
+# What is looked at is part of the input. So the same sentence is *another* input in another batch, unless all sentences are filled up to one length, as Z-Image's are (to a multiple of 32; ours of 16). We found out the hard way: our first *single* did not. It was trained on mixed batches, in which short sentences nearly always have padding behind them. **Predict** what it drew when all sentences of a batch were short, and no padding was needed.
+
+# %%
+lengths_4 = {
+    "as they are" if least == "0" else f"padded to {least}": [found["one"], found["relation"]]
+    for least, found in facts["unfilled"]["at least"].items()
+}
+assert lengths_4["as they are"][0] < 0.1 < 0.8 < lengths_4["padded to 12"][0]
+show.table(lengths_4, ["tokens (150 captions each)", "one object", "relation"], digits=2)
 
 # %% [markdown]
 # ## 5. What becomes of the words (core, 15 minutes)
 #
-# With cross-attention every block reads the same words. In a stream of their own they may change, and look at the picture. Do they? Take one sentence and 64 noisy pictures. Whatever varies in a word's state between them, the picture has put there: its share of the variance. **Predict** where the curves begin and end, and what they do at t = 0.9, where there is hardly a picture.
+# With cross-attention every block reads the same words. In a stream of their own they may change, for two reasons: the blocks transform them, and they look at the picture. **Predict** how far from the first block's words those before the last are (1: as far as they are long), and which part of that the picture has done.
 
 # %%
-inside = {design: facts["streams"][design]["of the picture"] for design in models}
-lines_5 = {design: list(found["0.5"].values()) for design, found in inside.items()}
-live_5 = streams.of_the_picture(models["double"], prompts_1[0], 0.5, 16)
-assert next(iter(live_5.values())) < 1e-9 < 0.02 < list(live_5.values())[-1]
-assert max(lines_5["cross-attention"]) == 0
-draw.by_block(lines_5, "variance from the picture", "Words take the picture in (t = 0.5)")
+inside = {design: facts["streams"][design] for design in models}
+lines_5 = {design: list(found["moved"]["0.5"].values()) for design, found in inside.items()}
+live_5 = streams.moved(models["double"], streams.noised(prompts_1, 0.5)[1], 0.5, texts_1)
+assert max(lines_5["cross-attention"]) == 0 < 0.1 < list(live_5.values())[-1]
+draw.by_block(lines_5, "‖change‖ / ‖before the first block‖", "Words change from block to block (t = 0.5)")
+
+# %% [markdown]
+# And the picture's part? Take one sentence and 64 noisy pictures. Whatever varies in a word's state between them, the picture has put there: ρ, its share of the variance. What is left is what words are among one another.
 
 # %%
-rows_5 = {d: [list(found[f"{t:g}"].values())[-1] for t in (0.9, 0.7, 0.5, 0.3)] for d, found in inside.items()}
-show.table(rows_5, ["of the words' states before the last block", "t = 0.9", "0.7", "0.5", "0.3"], digits=2)
+picture_5 = {d: found["of the picture"] for d, found in inside.items()}
+rho_5 = streams.of_the_picture(models["double"], prompts_1[0], 0.5, 16)
+assert next(iter(rho_5.values())) < 1e-9 < list(rho_5.values())[-1]
+rows_5 = {d: [list(found[f"{t:g}"].values())[-1] for t in (0.9, 0.7, 0.5, 0.3)] for d, found in picture_5.items()}
+show.table(rows_5, ["ρ before the last block", "t = 0.9", "0.7", "0.5", "0.3"], digits=2)
 
 # %% [markdown]
 # ## 6. Who points at what (core, 15 minutes)

@@ -142,7 +142,8 @@ def noised(prompts: Sequence[Prompt], t: float, seed: int = 0) -> tuple[Tensor, 
 
 def moved(model: Denoiser, x_t: Tensor, t: float, texts: Sequence[str]) -> dict[str, float]:
     """By block: how far words have come from what entered the first, ‖u − u₀‖/‖u₀‖, the mean over words and texts."""
-    said, found = spoken(texts), states(model, x_t, t, texts)
+    found = states(model, x_t, t, texts)
+    said = spoken(texts, found[0].text.shape[1])
     far = lambda text: (text - found[0].text).norm(dim=-1) / found[0].text.norm(dim=-1)
     return {name: float(far(text)[said].mean()) for name, text, _ in found}
 
@@ -168,17 +169,19 @@ def masses(model: Denoiser, x_t: Tensor, t: float, texts: Sequence[str]) -> dict
 
     Means over heads, tokens and rows; None where words read nothing. Padding is no word, and reads nothing that counts.
     """
-    said, found = spoken(texts), {}
+    found = {}
     for name, of_words, of_picture in reads(model, x_t, t, texts):
+        said = spoken(texts, of_words.shape[-1])
         share = float((of_words * said[:, None, None]).sum(-1).mean())
         each = None if of_picture is None else of_picture.sum(-1).mean(1)[said]  # of every word that is spoken
         found[name] = share, None if each is None else float(each.mean())
     return found
 
 
-def spoken(texts: Sequence[str]) -> Tensor:
-    """(B, M) bool: which tokens of the context are no padding."""
-    return read_chat(texts)["tokens"][:, llm.CUT :] != PAD
+def spoken(texts: Sequence[str], length: int | None = None) -> Tensor:
+    """(B, M) bool: which tokens of the context are no padding; M = length where the backbone fills them up."""
+    said = read_chat(texts)["tokens"][:, llm.CUT :] != PAD
+    return said if length is None else F.pad(said, (0, length - said.shape[1]))
 
 
 def squares_of(prompts: Sequence[Prompt], which: int, seed: int = 0) -> Tensor:

@@ -35,7 +35,8 @@ def test_each_answers_nothing_at_first_and_hears_the_words_later(design):
         net(X, T, context=context)
     shapes = {tuple(m.shape[-2:]) for found in maps.values() for m in found}
     assert ((16, 7) in shapes) == (design == "cross-attention")  # picture looks at words
-    assert ((23, 23) in shapes) == (design != "cross-attention")  # each looks at both
+    both = 16 + (ways_in.FILLED if design == "single" else 7)
+    assert ((both, both) in shapes) == (design != "cross-attention")  # each looks at both
 
 
 @pytest.mark.parametrize("design", ways_in.DESIGNS)
