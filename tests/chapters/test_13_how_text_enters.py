@@ -331,6 +331,17 @@ def test_who_points(lecture, facts):
             same(said[1], best[f"colour, {way}, other"])
 
 
+def test_sentences_that_are_not_filled_up(lecture, facts):
+    """A lone object's sentence has 7 tokens: 3 words and what the template puts behind them."""
+    assert len(streams.words("a red circle")) == 7
+    found = facts["unfilled"]["at least"]
+    (said,) = re.findall(r"7 tokens: (\S+)\. Padded to 9: (\S+); to 12: (\S+); to 20: (\S+)\. It was", lecture)
+    for text, least in zip(said, ("0", "9", "12", "20"), strict=True):
+        same(text, found[least]["one"])
+    assert all(found[least]["relation"] == found["0"]["relation"] for least in ("9", "12"))
+    assert found["0"]["relation"] == pytest.approx(0.6)
+
+
 def test_what_was_taken_away(lecture, facts):
     for design, *row in table_rows(lecture, "as trained"):
         for said, way in zip(row, ("as trained", "still", "one way"), strict=True):

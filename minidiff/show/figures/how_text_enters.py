@@ -141,7 +141,7 @@ def gates(found: Mapping[str, Tensor], title: str) -> None:
 
 def taken(groups: Mapping[str, Mapping[str, float]], title: str) -> None:
     """For each design three bars: as trained, and with something taken away."""
-    _, (ax,) = panels(1, 1, size=(6.4, 0.26 * sum(len(g) + 1 for g in groups.values()) + 0.8))
+    _, (ax,) = panels(1, 1, size=(6.4, 0.2 * sum(len(g) + 1 for g in groups.values()) + 0.8))
     colours, y, marks = {}, 0.0, []
     for design, bars in groups.items():
         marks.append((y + (len(bars) - 1) / 2, design))
