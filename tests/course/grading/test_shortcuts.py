@@ -90,6 +90,11 @@ ANSWERING = {
     "12-join": {"minidiff.encoders.joined.join"},
     "12-states": set(),
     "12-registers": {"minidiff.encoders.language.Registers"},
+    "13-placed": {"minidiff.nn.rope.at_origin", "minidiff.nn.rope.centred"},
+    "13-joint": {"minidiff.nn.masks.beside", "minidiff.nn.masks.keys"},
+    "13-parallel": {"minidiff.nn.parallel.Parallel", "minidiff.randomness.initialised"},
+    "13-counted": set(),
+    "13-both-ways": set(),
 }
 
 

@@ -47,12 +47,13 @@ def _made(
     normed: Callable[[Tensor], Tensor] = lambda read: torch.where(
         read.sum(2, keepdim=True) > 0, read / read.sum(2, keepdim=True), 0.0
     ),
-    back: Callable[[Tensor, Tensor], Tensor] = lambda mean, told: mean[:, : told.shape[1], told.shape[1] :].sum(2) * told,
+    back: Callable[[Tensor, int], Tensor] = lambda mean, m: mean[:, :m, m:].sum(2),
+    ends: Callable[[Tensor, Tensor], Tensor] = lambda back, told: back * told,
 ) -> Callable[[Tensor, Tensor], Read]:
     def both_ways(shares: Tensor, told: Tensor) -> Read:
         mean = heads(shares)
         read = corner(mean, told.shape[1])
-        return normed(read), read.sum(2), back(mean, told)
+        return normed(read), read.sum(2), ends(back(mean, told.shape[1]), told)
 
     return both_ways
 
@@ -105,7 +106,7 @@ EXERCISE = Exercise(
             "told as parts of what this patch reads *of words*: divide by the second answer."),
         Mistake("head-by-head", _head_by_head, "You renormalised in every head and averaged then. A head that hardly "
             "looks at words would count as much as one that does: average the map first."),
-        Mistake("padding-reads", _made(back=lambda mean, told: mean[:, : told.shape[1], told.shape[1] :].sum(2)), "You "
+        Mistake("padding-reads", _made(ends=lambda back, told: back), "You "
             "let padding read. Nobody looks at it, but it has rows of its own, which mean nothing: 0 where `told` is "
             "False."),
         Mistake("nothing-over-nothing", _made(normed=lambda read: read / read.sum(2, keepdim=True)), "Where a caption "
