@@ -8,7 +8,6 @@ from torch import Generator, Tensor, nn
 from torch.func import functional_call
 
 from minidiff.course.exercise import Exercise, Inputs, Mistake
-from minidiff.nn import masks
 from minidiff.nn.block import Block, gelu_tanh, joint
 from minidiff.validate import require
 from minidiff.values import describe_value
@@ -72,8 +71,8 @@ def double_block(text: Tensor, picture: Tensor, cond: Tensor, told: Tensor, weig
                 found |= {f"{stream}.{place}.{kind}": part for place, part in parts}
     with torch.device("meta"):  # without numbers: all of them are given
         pair = _Pair(text.shape[2], heads, len(weights["text"]["up"][0]))
-    mask = masks.beside(masks.keys(told), None, text.shape[1], picture.shape[1])
-    text, picture = functional_call(pair, found, (text, picture, cond, mask), strict=True)
+    seen = F.pad(told, (0, picture.shape[1]), value=True)[:, None]  # the same columns for every row
+    text, picture = functional_call(pair, found, (text, picture, cond, seen), strict=True)
     return text, picture
 
 
@@ -164,7 +163,8 @@ EXERCISE = Exercise(
             "and gate. Of the six vectors the first three are the attention's, the last three the MLP's."),
     ),
     alternatives=(_by_hand(),),
-    shortcuts=("minidiff.nn.block.Attention", "minidiff.nn.block.Norm", "minidiff.backbones.mmdit.MMDiT"),
+    shortcuts=("minidiff.nn.block.Block", "minidiff.nn.block.joint", "minidiff.nn.block.Attention",
+        "minidiff.nn.block.Norm", "minidiff.backbones.mmdit.MMDiT"),
     hints=(
         "Three parts: for each stream modulation, norm, q, k, v; then one attention over both in a row; then for each "
         "stream its part of the result, out, and the MLP. A loop over (\"text\", \"picture\") twice.",

@@ -8,7 +8,6 @@ import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
 from minidiff.course.exercise import Exercise, Inputs, Mistake
-from minidiff.nn.block import gelu_tanh
 from minidiff.nn.parallel import Parallel
 from minidiff.nn.rope import Rotary, at_origin
 from minidiff.randomness import initialised
@@ -67,7 +66,7 @@ def parallel(x: Tensor, cond: Tensor, into: Map, out: Map, rotate: Map, heads: i
     """`nn.parallel.Parallel` with these maps, told scale, shift and gate."""
     dim = x.shape[2]
     hidden = (into(x).shape[2] - 3 * dim) // (1 + gated)
-    activation = F.silu if gated else gelu_tanh
+    activation = F.silu if gated else partial(F.gelu, approximate="tanh")
     options = {"hidden": hidden, "gated": gated, "activation": activation, "shared": True, "own": False}
     block = initialised(partial(Parallel, dim, heads, **options), 0).to(x.dtype).requires_grad_(False)
     block.into, block.out = _Given(into), _Given(out)  # type: ignore[assignment]

@@ -82,7 +82,6 @@ EXERCISE = Exercise(
             "row, column, and patches are read row by row: the column changes fastest."),
     ),
     alternatives=(_made(), _with_tensors),
-    shortcuts=("minidiff.nn.rope.grid",),
     hints=(
         "Make the picture's grid of rows and columns once. Both ways put a zero before it; one subtracts something.",
         "`torch.cartesian_prod(torch.arange(rows), torch.arange(columns))` is (rows·columns, 2). Subtract ⌈n/2⌉ of "
