@@ -170,6 +170,7 @@ def streams(double: int, sets: int = 6) -> nn.ModuleList:
     return nn.ModuleList(nn.ModuleDict({"text": text, "picture": picture}) for text, picture in own)
 
 
+# %%
 class Listener(nn.Module):
     """x_t (B, 3, 16, 16), t (B,), tokens (B, 5) → x̂_0: 16 patches and 5 words through `streams(double)`."""
 
@@ -204,6 +205,7 @@ def loss_of(model: Listener, g: torch.Generator, batch: int = 24) -> Tensor:
     return (off / t.clamp(min=0.1) ** 2).mean()
 
 
+# %%
 def train(double: int = 3, seed: int = 0, steps: int = 150) -> Listener:
     """Muon; its rates rise for 10 steps and fall to 0 over the second half."""
     model, g = initialised(lambda: Listener(double), seed), seeded(seed)
@@ -233,6 +235,7 @@ def nearest(x: Tensor) -> Tensor:
     return torch.cdist(x.flatten(1), pictures.flatten(1)).argmin(1)
 
 
+# %%
 listener = train()
 asked = torch.nonzero(unseen)[:, 0]
 text_maps = dict(listener.blocks[-1]["text"].named_parameters())
@@ -317,12 +320,12 @@ def apart(gate: float, seed: int = 0, dim: int = 32, hidden: int = 64) -> tuple[
 gates = [1.0, 0.3, 0.1, 0.03, 0.01]
 changes = torch.tensor([apart(gate) for gate in gates])
 steeper = (changes[2] / changes[4]).log() / torch.tensor(10.0).log()  # from gate 0.1 to 0.01: powers of ten
-assert 0.99 < steeper[0] < 1.01 < 1.95 < steeper[1] < 2.05
 figure, (ax,) = show.panels(1, 1, size=(4.6, 3))
 for values, name in zip(changes.T, ("a block changes x by", "in turn and side by side differ by")):
     ax.loglog(gates, values, marker="o", label=name)
 ax.set(xlabel="gate", ylabel="root mean square", title=f"Slopes {steeper[0]:.2f} and {steeper[1]:.2f}")
 ax.legend()
+assert 0.99 < steeper[0] < 1.01 < 1.95 < steeper[1] < 2.05
 
 # %% [markdown]
 # **Want more?** How many maps does a token go through in turn, how many side by side? Time both at dim 64 and at dim 1,024.
@@ -375,13 +378,7 @@ for double in range(4):
 own_sets, one_set = budget["3 double, then 0 shared"], budget["0 double, then 6 shared"]
 assert own_sets[0::2] == one_set[0::2]  # parameters, to the last
 assert 0.5 < own_sets[3] / one_set[3] < own_sets[1] / one_set[1] < 0.55
-columns = [
-    "six sets of weights",
-    "parameters",
-    "10⁹ multiplications",
-    "parameters at Flux 1's sizes",
-    "10⁹ multiplications",
-]
+columns = ["six sets of weights", "parameters", "10⁹ products", "parameters, Flux 1's sizes", "10⁹ products"]
 show.table(budget, columns, digits=4)
 
 # %% [markdown]
@@ -434,6 +431,7 @@ def filled(own: nn.ModuleDict) -> Block:
     return block
 
 
+# %%
 def maps_of(model: Listener, x_t: Tensor, t: Tensor, tokens: Tensor) -> list[Tensor]:
     """The joint map of every block: (B, heads, 21, 21) each."""
     (text, picture, cond, told), found = model.begin(x_t, t, tokens), []
@@ -466,6 +464,7 @@ def readings(model: Listener) -> dict[str, list[float]]:
     return found
 
 
+# %%
 read = readings(listener)
 a, b, c, d, *_ = (row[-1] for row in read.values())
 assert min(a - b, c - d) > 0.4  # in the last block they read of their own thing, wherever its words stand
@@ -501,6 +500,7 @@ def work(double: int) -> float:
     return (double * two + (6 - 2 * double) * one) / 1e6
 
 
+# %%
 def measure(double: int, seeds=range(2), steps=(75, 150)) -> list[str]:
     """For each number of steps, trained that long: `off`, mean ± spread over seeds; then with another's caption."""
     found = []

@@ -78,7 +78,7 @@ def _by_loops(shares: Tensor, told: Tensor) -> Read:
     (b, heads, length, _), m = shares.shape, told.shape[1]
     part, heard, back = shares.new_zeros(b, length - m, m), shares.new_zeros(b, length - m), shares.new_zeros(b, m)
     for row in range(b):
-        mean = sum(shares[row, head] for head in range(heads)) / heads
+        mean = torch.stack([shares[row, head] for head in range(heads)]).mean(0)
         for patch in range(length - m):
             spent = mean[m + patch, :m]
             heard[row, patch] = spent.sum()
