@@ -90,6 +90,11 @@ ANSWERING = {
     "12-join": {"minidiff.encoders.joined.join"},
     "12-states": set(),
     "12-registers": {"minidiff.encoders.language.Registers"},
+    "13-placed": {"minidiff.nn.rope.at_origin", "minidiff.nn.rope.centred"},
+    "13-joint": set(),
+    "13-parallel": {"minidiff.nn.parallel.Parallel", "minidiff.randomness.initialised"},
+    "13-counted": set(),
+    "13-both-ways": set(),
 }
 
 
@@ -264,6 +269,8 @@ RE_EXPORTED = [
     ("09-kl-bits", "from minidiff.codecs import vae\nvae.Posterior", "minidiff.codecs.vae.Posterior"),
     ("09-quantize", "from minidiff.codecs.vqvae import Quantizer as Q", "minidiff.codecs.vqvae.Quantizer"),
     ("09-two-stages", "from minidiff.training import fit", "minidiff.training.fit"),
+    ("13-placed", "from minidiff.nn import rope\nrope.centred", "minidiff.nn.rope.centred"),
+    ("13-parallel", "from minidiff.nn.parallel import Parallel as P", "minidiff.nn.parallel.Parallel"),
 ]
 
 
@@ -290,6 +297,7 @@ NAMED = {
     "soft codes": ("08-gumbel-softmax", "from minidiff.codecs.dvae import DVAE", "codecs.dvae.DVAE"),
     "block": ("08-write-codes", "from minidiff.nn.block import Block", "nn.block.Block"),
     "v": ("09-v-and-eps", "from minidiff.predictions import V\nx0 = V.to_x0", "predictions.V"),
+    "two streams": ("13-joint", "from minidiff.nn.block import joint as both", "nn.block.joint"),
     "codes": ("09-quantize", "from minidiff.codecs.vqvae import VQVAE as q", "codecs.vqvae.VQVAE"),
     "noisy latents": ("09-two-stages", "from minidiff.training import diffuse", "training.diffuse"),
     "covered": ("05-neighbour-recall", "from minidiff.judges.coverage import covered as c", "judges.coverage.covered"),
