@@ -9,7 +9,7 @@ from random import Random
 
 from minidiff.data import captions as pictures
 from minidiff.data.clips import ClipPrompt, Mover
-from minidiff.data.motions import BOUNCING, CIRCLING, DIRECTIONS, MOTIONS, TOGETHER
+from minidiff.data.motions import BOUNCING, CIRCLING, DIRECTIONS, MOTIONS, SPEEDS, TOGETHER
 from minidiff.data.prompts import Group
 from minidiff.data.scenes import COLOURS, KINDS, SHAPES
 from minidiff.validate import require
@@ -49,14 +49,14 @@ def _short(prompt: ClipPrompt) -> str:
     return " and ".join(f"{noun} {mover.motion}" for noun, mover in zip(nouns, prompt.movers))
 
 
+_GONE = {"slowly": ("drifts slowly", "creeps"), "quickly": ("races", "rushes quickly")}
+_TO = {way: (f"{way}wards", f"to the {way}") if way in ("left", "right") else (f"{way}wards",) for way in DIRECTIONS}
 _SAID = {
     "still": ("stands still", "does not move", "stays where it is"),
     **{
-        f"moving {way} {speed}": tuple(f"{verb} {also}{to}" for verb in verbs for to in (f"to the {way}", f"{way}wards"))
-        if way in ("left", "right")
-        else tuple(f"{verb} {also}{way}wards" for verb in verbs)
+        f"moving {way} {speed}": tuple(f"{verb} {to}" for verb in _GONE[speed] for to in _TO[way])
         for way in DIRECTIONS
-        for speed, verbs, also in (("slowly", ("drifts", "creeps"), "slowly "), ("quickly", ("races", "rushes"), ""))
+        for speed in SPEEDS
     },
     BOUNCING[0]: ("bounces between the left and the right wall", "goes from wall to wall sideways"),
     BOUNCING[1]: ("bounces between the floor and the ceiling", "goes from wall to wall up and down"),
@@ -80,8 +80,8 @@ def _paraphrase(prompt: ClipPrompt, rng: Random) -> str:
 
 _OPENING = (
     "this is a short and silent clip that somebody made with great care on a quiet afternoon. the light is even, the"
-    " colours are clear, and the ground is the same from the first frame to the last. please look at it slowly, and more"
-    " than once, before you say what moves in it, and how, and where to."
+    " colours are clear, and the ground is the same from the first frame to the last. please look at it slowly, and"
+    " more than once, before you say what moves in it, and how, and where to."
 )
 _BEFORE_LAST = " take your time with it, because what we name at the very end is as important as what we named first."
 

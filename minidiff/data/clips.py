@@ -47,7 +47,7 @@ SPLITS = ("train", "test", "content", "motion")
 
 @dataclass(frozen=True)
 class Mover:
-    """One object, of KINDS, and what it does, of MOTIONS; None where `ClipPrompt.together` says it. Sprites: colour None."""
+    """One object, of KINDS (sprites have colour None), and its motion, of MOTIONS; None where `together` says it."""
 
     kind: str
     colour: str | None = None
@@ -67,7 +67,7 @@ class Mover:
 class ClipPrompt:
     """One or two movers that differ in look. together: of TOGETHER, what the first does with the second, or None.
 
-    With `together` the movers have no motions of their own (None), without it each has one. `ValueError` otherwise.
+    Shapes pass each other only in two colours: of one colour, nobody could say which is in front. With `together` the movers have no motions of their own (None), without it each has one. `ValueError` otherwise.
     """
 
     movers: tuple[Mover, ...]
@@ -83,6 +83,9 @@ class ClipPrompt:
         motions = [mover.motion for mover in self.movers]
         fits = all((motion is None) == (self.together is not None) for motion in motions)
         require(fits, "motion", motions, "None with `together`, else a motion for each mover")
+        alike = n == 2 and self.movers[0].colour == self.movers[1].colour is not None
+        told = "of one colour, one behind the other"
+        require(not (alike and self.together in TOGETHER[:2]), "movers", told, "two colours, to see who is in front")
 
     @property
     def prompt(self) -> Prompt:
@@ -113,7 +116,7 @@ class ClipPrompt:
         return "test" if self.unseen else "train"
 
     def turned(self) -> "ClipPrompt":
-        """The minimal pair: each of two movers does what the other did, or they trade roles in what they do together."""
+        """The minimal pair: each of two movers does what the other did, or they trade roles in `together`."""
         require(len(self.movers) == 2, "movers", len(self.movers), "2, to trade what they do")
         a, b = self.movers
         if self.together:
@@ -169,6 +172,8 @@ class ClipWorld:
             fits = len(pairs(first, second, self.cells)) >= VARIED
             return ClipPrompt((Mover(*a.look, first), Mover(*b.look, second))) if fits else None
         together = "meeting" if family == "meeting" else rng.choice(TOGETHER[:2])
+        if together != "meeting" and a.colour == b.colour is not None:
+            return None
         return ClipPrompt((Mover(*a.look, None), Mover(*b.look, None)), together)
 
 

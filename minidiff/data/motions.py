@@ -6,7 +6,7 @@ paths are finitely many, then: which two keep clear of each other is found by co
 is read back (`judges.clips`) by comparing it with all of them.
 """
 
-from functools import lru_cache
+from functools import cache, lru_cache
 
 import torch
 from torch import Tensor
@@ -107,7 +107,7 @@ def paths(motion: str, size: str = "medium", cells: tuple[int, int] = (16, 16)) 
     return torch.cat(found)
 
 
-@lru_cache(maxsize=None)
+@cache
 def pairs(first: str, second: str, cells: tuple[int, int] = (16, 16)) -> Tensor:
     """Which medium objects never touch: (M, 2) int16, rows of `paths(first)` and of `paths(second)`. M may be 0."""
     if first > second:

@@ -49,7 +49,8 @@ class Scenes:
     """B scenes of up to 4 objects, drawn from the first slot to the last. int64, on the CPU.
 
     kind, colour, size: (B, 4), indices into KINDS, COLOURS, SIZES; kind −1 is an empty slot, sprites have colour −1.
-    row, column: (B, 4), 0 … 15 (23 the longer way of a wide or tall picture), row 0 on top. ground: (B,), index into GROUNDS.
+    row, column: (B, 4), 0 … 15 (23 the longer way of a wide or tall picture), row 0 on top.
+    ground: (B,), index into GROUNDS.
     """
 
     kind: Tensor

@@ -65,7 +65,10 @@ class Parsed:
 
 @dataclass(frozen=True)
 class _Templates:
-    """T drawings of one object, pooled to one pixel a cell: P of them, 256 in a square. Shapes, which come in six colours, stand before U sprites."""
+    """T drawings of one object, pooled to one pixel a cell, P in all: 256 in a square.
+
+    Shapes, which come in six colours, stand before U sprites.
+    """
 
     cover: Tensor  # (T, P)
     paint: Tensor  # (T, 3, P), colour times coverage; a shape is white here
