@@ -67,7 +67,8 @@ class Mover:
 class ClipPrompt:
     """One or two movers that differ in look. together: of TOGETHER, what the first does with the second, or None.
 
-    Shapes pass each other only in two colours: of one colour, nobody could say which is in front. With `together` the movers have no motions of their own (None), without it each has one. `ValueError` otherwise.
+    With `together` the movers have no motions of their own (None), without it each has one. Shapes pass each other only
+    in two colours: of one colour, nobody could say which is in front. `ValueError` otherwise.
     """
 
     movers: tuple[Mover, ...]

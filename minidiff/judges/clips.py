@@ -18,7 +18,7 @@ from minidiff.data.clips import ClipPrompt
 from minidiff.data.motions import CLEAR, FRAMES, NEAR, PASSING, RETURNING, direction
 from minidiff.data.scenes import LATTICE, SHAPES, Object, assemble, render
 from minidiff.judges.scenes import READABLE, SPOTLESS, Parsed, parse
-from minidiff.judges.tracks import Track, believed, fitted, linked
+from minidiff.judges.tracks import Track, believed, fitted, hinted, linked
 from minidiff.validate import describe, require, require_floating
 
 FEW = 8
@@ -86,17 +86,18 @@ def sightings(clips: Tensor) -> Sightings:
 
 
 def tracks(clips: Tensor | Sightings) -> list[Told]:
-    """What each of B clips shows: of `sightings`, or of clips (B, 3, T, H, W) in [−1, 1]; pixels outside are clipped."""
+    """What each of B clips shows: of `sightings`, or of clips (B, 3, T, H, W) in [−1, 1], clipped to it."""
     seen = clips if isinstance(clips, Sightings) else sightings(clips)
     t, scenes, readable = seen.clips.shape[2], seen.parsed.scenes, seen.parsed.readable.tolist()
-    kept, things = [], []
+    kept, hints, frames = [], [], []
     for i in range(len(seen)):
-        frames = [scenes.objects(i * t + k) if readable[i * t + k] else None for k in range(t)]
-        lines = linked(believed([frame or [] for frame in frames]))
+        frames.append([scenes.objects(i * t + k) if readable[i * t + k] else None for k in range(t)])
+        things = [frame or [] for frame in frames[-1]]
+        lines = linked(believed(things))
         kept.append([line for line in lines if len(line) > t / FEW or t == 1])  # what flashes up is no object
-        things.append(frames)
-    made = iter(fitted([line for lines in kept for line in lines], t, _cells(seen.clips)))
-    return [_told([next(made) for _ in lines], things[i], seen.clips[i]) for i, lines in enumerate(kept)]
+        hints += [hinted(line, things) for line in kept[-1]]
+    made = iter(fitted([line for lines in kept for line in lines], hints, t, _cells(seen.clips)))
+    return [_told([next(made) for _ in lines], frames[i], seen.clips[i]) for i, lines in enumerate(kept)]
 
 
 def _cells(clips: Tensor) -> tuple[int, int]:

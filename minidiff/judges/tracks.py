@@ -1,9 +1,9 @@
 """What stays one object from frame to frame, and how it moves.
 
 Only frames in which nothing overlaps are believed: of what stands behind something they show slivers, or nothing.
-Such sightings are linked from frame to frame where that costs least, in cells gone and looks changed. What an object did
-is the motion of the nearest of all paths (`data.motions`): one that is within half a cell of it, while those of every
-other motion are further away. Whatever is not so near to one motion alone is not guessed: its motion is None.
+Such sightings are linked from frame to frame where that costs least, in cells gone and looks changed. What an object
+did is the motion of the nearest of all paths (`data.motions`): one that is within half a cell of it, while those of
+every other motion are further away. Whatever is not so near to one motion alone is not guessed: its motion is None.
 """
 
 from collections import Counter
@@ -26,9 +26,11 @@ CHANGED = 4
 """… and what a change of its kind or colour costs, in cells: near objects are told apart by their looks."""
 OVERLAP = 0.65
 """Two objects overlap where their centres are nearer, one way and the other, than this share of their half-extents."""
+HINT = 0.25
+"""How much a place counts that is read where things overlap, beside one that is believed."""
 ENOUGH = 3
 """In so many frames an object must be seen whole, for its motion to be read."""
-FIT, MARGIN = 0.5, 0.25
+FIT, MARGIN = 0.5, 0.15
 """Cells, on average: the furthest from a path that is read, and how much further other motions' paths must be."""
 
 Line = dict[int, Object]
@@ -106,13 +108,33 @@ def believed(frames: Sequence[Sequence[Object]]) -> list[Sequence[Object]]:
     return [things if len(things) >= most else [] for things in clear]
 
 
+def _look(line: Line) -> tuple[str, str | None]:
+    return Counter(thing[:2] for thing in line.values()).most_common(1)[0][0]
+
+
+def hinted(line: Line, frames: Sequence[Sequence[Object]]) -> Line:
+    """Where `line` was not seen, the one thing that looks like it, if there is one: perhaps a sliver of it."""
+    look = _look(line)
+    alike = {t: [thing for thing in things if thing[:2] == look] for t, things in enumerate(frames) if t not in line}
+    return {t: things[0] for t, things in alike.items() if len(things) == 1}
+
+
+def _places(lines: Sequence[Line], frames: int) -> Tensor:
+    """(L, T, 2) row and column, NaN where a line has no thing."""
+    at = torch.full((len(lines), frames, 2), torch.nan)
+    for i, line in enumerate(lines):
+        for t, thing in line.items():
+            at[i, t] = torch.tensor(thing[3:])
+    return at
+
+
 def linked(frames: Sequence[Sequence[Object]]) -> list[Line]:
     """Sightings that belong together: each frame's are matched with all lines so far, where one is near enough."""
     lines: list[Line] = []
     for t, things in enumerate(frames):
         cost = np.full((len(lines), len(things)), np.inf)
         for i, line in enumerate(lines):
-            last, (look, _) = max(line), Counter(thing[:2] for thing in line.values()).most_common(1)[0]
+            last, look = max(line), _look(line)
             reach = REACH * max(1, (t - last) * BEATS / len(frames))
             for j, thing in enumerate(things):
                 away = np.hypot(thing[3] - line[last][3], thing[4] - line[last][4])
@@ -136,25 +158,26 @@ def _candidates(frames: int, cells: tuple[int, int]) -> tuple[Tensor, Tensor, li
     return torch.cat(every), torch.cat([torch.full((len(table),), i) for i, table in enumerate(every)]), names
 
 
-def _away(at: Tensor, table: Tensor) -> Tensor:
-    """(L, N) mean distance of L lines (L, T, 2) from N paths (N, T, 2), where they are seen: one slip counts little."""
-    seen = ~at.isnan().any(-1)
-    gone = (at.nan_to_num(0)[:, None] - table).norm(dim=-1) * seen[:, None]  # (L, N, T)
-    return gone.sum(-1) / seen.sum(-1, keepdim=True)
+def _away(at: Tensor, hints: Tensor, table: Tensor) -> Tensor:
+    """(L, N) mean distance of L lines (L, T, 2) from N paths (N, T, 2): one slip counts little, a hint less."""
+    weight = torch.stack([(~v.isnan().any(-1)).float() for v in (at, hints)])  # (2, L, T)
+    weight[1] *= HINT
+    gone = torch.stack([(v.nan_to_num(0)[:, None] - table).norm(dim=-1) for v in (at, hints)])  # (2, L, N, T)
+    gone[1].clamp_(max=1)
+    return torch.einsum("klt,klnt->ln", weight, gone) / weight.sum((0, 2))[:, None]
 
 
-def fitted(lines: Sequence[Line], frames: int, cells: tuple[int, int]) -> list[Track]:
-    """One track for each line. cells: of the lattice, as in `scenes.CELLS`."""
+def fitted(lines: Sequence[Line], hints: Sequence[Line], frames: int, cells: tuple[int, int]) -> list[Track]:
+    """One track for each line. hints: what else might be it. cells: of the lattice, as in `scenes.CELLS`."""
     if not lines:
         return []
-    looks = [Counter(thing[:2] for thing in line.values()).most_common(1)[0][0] for line in lines]
-    at, changed = torch.full((len(lines), frames, 2), torch.nan), torch.zeros(len(lines), frames, dtype=torch.bool)
+    looks = [_look(line) for line in lines]
+    at, changed = _places(lines, frames), torch.zeros(len(lines), frames, dtype=torch.bool)
     for i, (line, look) in enumerate(zip(lines, looks)):
-        for t, thing in line.items():
-            changed[i, t] = thing[:2] != look
-            at[i, t] = torch.nan if changed[i, t] else torch.tensor(thing[3:])
+        changed[i, [t for t, thing in line.items() if thing[:2] != look]] = True
+    at[changed], maybe = torch.nan, _places(hints, frames)
     table, number, names = _candidates(frames, cells)
-    away = torch.cat([_away(rows, table) for rows in at.split(64)])  # (L, N)
+    away = torch.cat([_away(*rows, table) for rows in zip(at.split(64), maybe.split(64))])  # (L, N)
     best = torch.stack([away[:, number == i].amin(1) for i in range(len(names))], 1)  # (L, motions)
     made = []
     for i, line in enumerate(lines):
