@@ -45,9 +45,13 @@ class Told:
     explained: Tensor
 
     @property
+    def steady(self) -> bool:
+        """Is it the same objects in all frames but one in eight, wherever they are?"""
+        return bool(self.tracks) and int((~self.explained).sum()) <= len(self.explained) / FEW
+
+    @property
     def readable(self) -> bool:
-        enough = int((~self.explained).sum()) <= len(self.explained) / FEW
-        return enough and bool(self.tracks) and all(track.motion for track in self.tracks)
+        return self.steady and all(track.motion for track in self.tracks)
 
 
 @dataclass(frozen=True)
@@ -96,11 +100,11 @@ def tracks(clips: Tensor | Sightings) -> list[Told]:
         lines = linked(believed(things))
         kept.append([line for line in lines if len(line) > t / FEW or t == 1])  # what flashes up is no object
         hints += [hinted(line, things) for line in kept[-1]]
-    made = iter(fitted([line for lines in kept for line in lines], hints, t, _cells(seen.clips)))
+    made = iter(fitted([line for lines in kept for line in lines], hints, t, cells_of(seen.clips)))
     return [_told([next(made) for _ in lines], frames[i], seen.clips[i]) for i, lines in enumerate(kept)]
 
 
-def _cells(clips: Tensor) -> tuple[int, int]:
+def cells_of(clips: Tensor) -> tuple[int, int]:
     """Rows and columns of the lattice of (…, H, W)."""
     height, width = clips.shape[-2:]
     return height * LATTICE // min(height, width), width * LATTICE // min(height, width)
@@ -162,7 +166,7 @@ def _together(found: list[Track], i: int, j: int, clip: Tensor) -> tuple[str, in
 
 def _drawn(order: Sequence[Track], clip: Tensor) -> Tensor | None:
     """The clip (3, T, H, W) as its tracks say, drawn in this order: (T, 3, H, W). None of what its size cannot show."""
-    cells, side = _cells(clip), min(clip.shape[-2:])
+    cells, side = cells_of(clip), min(clip.shape[-2:])
     if side == LATTICE and any(o.kind not in SHAPES for o in order):
         return None
     places = [o.places.tolist() for o in order]
