@@ -100,6 +100,7 @@ def vocabulary(styles: Sequence[str] = ("short", "paraphrase", "long")) -> list[
     looks = [(kind, colour) for kind in KINDS for colour in (COLOURS if kind in SHAPES else (None,))]
     prompts = [ClipPrompt((Mover(*looks[i]), Mover(*looks[i - 1]))) for i in range(len(looks))]
     prompts += [ClipPrompt((Mover(*looks[0], motion), Mover(*looks[1], motion))) for motion in MOTIONS]
+    prompts += [ClipPrompt((Mover(*looks[0], motion),)) for motion in MOTIONS]
     prompts += [ClipPrompt((Mover(*looks[0], None), Mover(*looks[1], None)), together) for together in TOGETHER]
     texts: set[str] = set()
     for prompt, style in product(prompts, styles):

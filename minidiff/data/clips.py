@@ -95,8 +95,8 @@ class ClipPrompt:
 
     @property
     def content(self) -> str:
-        """Which looks are shown, in a fixed order."""
-        return self.prompt.content
+        """Which looks are shown, in a fixed order: the content of `prompt`."""
+        return ", ".join(sorted(f"1 {mover.colour} {mover.kind}" for mover in self.movers))
 
     @property
     def acts(self) -> list[str]:
@@ -156,26 +156,28 @@ class ClipWorld:
         for _ in range(1000 * (n + 1)):
             if len(found) == n:
                 return found
-            prompt = self._draw(rng)
+            prompt = self._draw(rng.choice(self.families), rng)
             if prompt is not None and (split is None or split == prompt.split or split in prompt.unseen):
                 found.append(prompt)
         raise ValueError(f"split: got {split!r}, of which this small world holds nothing, expected a larger world")
 
-    def _draw(self, rng: Random) -> ClipPrompt | None:
-        """None where chance has put motions together that do not go together."""
-        family, looks = rng.choice(self.families), World(self.kinds, self.colours)
-        a = looks.group(rng)
-        if family == "one":
-            return ClipPrompt((Mover(*a.look, rng.choice(self.motions)),))
-        b = looks.group(rng, [a.look])
-        if family == "two":
-            first, second = (rng.choice(self.motions) for _ in range(2))
-            fits = len(pairs(first, second, self.cells)) >= VARIED
-            return ClipPrompt((Mover(*a.look, first), Mover(*b.look, second))) if fits else None
-        together = "meeting" if family == "meeting" else rng.choice(TOGETHER[:2])
-        if together != "meeting" and a.colour == b.colour is not None:
-            return None
-        return ClipPrompt((Mover(*a.look, None), Mover(*b.look, None)), together)
+    def _draw(self, family: str, rng: Random) -> ClipPrompt | None:
+        """None where this world holds nothing of the family."""
+        looks = World(self.kinds, self.colours)
+        for _ in range(200):  # chance puts together what does not go together
+            a = looks.group(rng)
+            if family == "one":
+                return ClipPrompt((Mover(*a.look, rng.choice(self.motions)),))
+            b = looks.group(rng, [a.look])
+            if family == "two":
+                first, second = (rng.choice(self.motions) for _ in range(2))
+                if len(pairs(first, second, self.cells)) >= VARIED:
+                    return ClipPrompt((Mover(*a.look, first), Mover(*b.look, second)))
+                continue
+            together = "meeting" if family == "meeting" else rng.choice(TOGETHER[:2])
+            if together == "meeting" or a.colour is None or a.colour != b.colour:
+                return ClipPrompt((Mover(*a.look, None), Mover(*b.look, None)), together)
+        return None
 
 
 @dataclass(frozen=True)

@@ -102,7 +102,11 @@ def paths(motion: str, size: str = "medium", cells: tuple[int, int] = (16, 16)) 
     least, found = margin(size), []
     for pattern in _patterns(motion, cells, least):
         low, high = pattern.min(0).values.tolist(), pattern.max(0).values.tolist()
-        rows, columns = (torch.arange(least - a, n - least - b) for n, a, b in zip(cells, low, high))
+        if motion in BOUNCING:  # from wall to wall, also where the clip is over before the second one
+            axis = 1 - BOUNCING.index(motion)
+            low[axis], high[axis] = 0, cells[axis] - 1 - 2 * least
+        begins = [range(least - a, n - least - b) for n, a, b in zip(cells, low, high)]
+        rows, columns = (torch.tensor(begin, dtype=torch.int64) for begin in begins)  # empty where there is no room
         found.append(pattern + torch.cartesian_prod(rows, columns)[:, None])
     return torch.cat(found)
 

@@ -178,9 +178,8 @@ def render(scenes: Scenes, side: int = 16, cells: tuple[int, int] = (LATTICE, LA
     table = windows(side, cells)
     require(isinstance(scenes, Scenes), "scenes", type(scenes).__name__, "a Scenes")
     kinds, (height, width) = len(table), cells
-    require(
-        bool((scenes.kind < kinds).all()), "scenes", f"a {KINDS[int(scenes.kind.max())]}", f"shapes only at {side} px"
-    )
+    others = [f"a {KINDS[k]}" for k in scenes.kind[scenes.kind >= kinds][:1].tolist()]
+    require(not others, "scenes", *others or [""], f"shapes only at {side} px")
     on = ((scenes.row >= 0) & (scenes.row < height) & (scenes.column >= 0) & (scenes.column < width)).all()
     require(bool(on), "scenes", "a row or column off the lattice", f"0 … {height - 1}, 0 … {width - 1}")
     x = grounds(side, cells)[scenes.ground]

@@ -35,7 +35,7 @@ def flicker(clips: Tensor | Sightings) -> Tensor:
 
 
 def frame_correlation(clips: Tensor, lag: int = 1) -> Tensor:
-    """How alike frames are that lie `lag` apart: (B,), Pearson's correlation over all values, the mean over their pairs.
+    """How alike frames `lag` apart are: (B,), Pearson's correlation over all values, the mean over the pairs.
 
     clips (B, C, T, H, W) of any size, T > lag ≥ 1. 1 where nothing moves, about 0 for frames of independent noise.
     """

@@ -7,13 +7,16 @@ and a PNG of its frames side by side, for a printed page or a PDF. Where clips s
 import io
 from base64 import b64encode
 from collections.abc import Sequence
-from typing import Any
+from fractions import Fraction
+from typing import Any, cast
 
 import matplotlib.pyplot as plt
 import numpy as np
 import torch
+import torch.nn.functional as F
 from IPython.display import display
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from torch import Tensor
 
 from minidiff.judges.clips import Told
@@ -40,13 +43,12 @@ def frames(clips: Tensor, columns: int | None = None, scale: int = 8) -> np.ndar
     """
     x, scale = _require_clips(clips), integer("scale", scale)
     columns = min(integer("columns", columns or len(x)), len(x))
-    b, c, t, h, w = x.shape
     x = x.repeat_interleave(scale, 3).repeat_interleave(scale, 4)
-    x = torch.nn.functional.pad(x, (GAP, GAP, GAP, GAP), value=1.0)
-    x = torch.cat([x, torch.ones(-b % columns, *x.shape[1:])])  # empty places are white
+    x = F.pad(x, (GAP, GAP, GAP, GAP), value=1.0)
+    x = torch.cat([x, torch.ones(-len(x) % columns, *x.shape[1:])])  # empty places are white
     sheet = x.reshape(-1, columns, *x.shape[1:]).permute(3, 0, 4, 1, 5, 2).flatten(3, 4).flatten(1, 2)  # (T, H, W, 3)
     even = [n % 2 for n in sheet.shape[1:3]]  # video codecs halve the colours' resolution
-    sheet = torch.nn.functional.pad(sheet, (0, 0, 0, even[1], 0, even[0]), value=1.0)
+    sheet = F.pad(sheet, (0, 0, 0, even[1], 0, even[0]), value=1.0)
     return (255 * sheet).round().to(torch.uint8).numpy()
 
 
@@ -57,16 +59,13 @@ def encode(pictures: np.ndarray, fps: float = 8, container: str = "mp4") -> byte
     """
     import av  # here, because only films need it, and FFmpeg takes a while to load
 
-    fits = isinstance(pictures, np.ndarray) and pictures.dtype == np.uint8 and pictures.ndim == 4
+    array = isinstance(pictures, np.ndarray)
+    fits = array and pictures.dtype == np.uint8 and pictures.ndim == 4
     fits = fits and pictures.shape[0] > 0 and pictures.shape[3] == 3 and not any(n % 2 for n in pictures.shape[1:3])
-    got = (
-        f"{pictures.dtype} array of shape {pictures.shape}" if isinstance(pictures, np.ndarray) else describe(pictures)
-    )
+    got = f"{pictures.dtype} array of shape {pictures.shape}" if array else describe(pictures)
     require(fits, "pictures", got, "uint8, shape (T, H, W, 3), H and W even")
     require(container in CODECS, "container", repr(container), f"one of {tuple(CODECS)}")
     require(0 < fps <= 240, "fps", fps, "0 < fps ≤ 240 frames a second")
-    from fractions import Fraction
-
     buffer, (codec, options) = io.BytesIO(), CODECS[container]
     with av.open(buffer, "w", format=container) as file:
         stream: Any = file.add_stream(codec, rate=Fraction(fps).limit_denominator(1000), options=dict(options))
@@ -101,12 +100,9 @@ def output(
     container: str = "mp4",
 ) -> dict[str, str]:  # fmt: skip
     """What `film` displays raw: "text/html" with the video inside, "image/png" with the strip, "text/plain"."""
-    require(
-        len(names) in (0, len(clips)), "names", f"{len(names)} of them", f"none, or {len(clips)}, one for each clip"
-    )
     pictures = frames(clips, columns, scale)
     video = b64encode(encode(pictures, fps, container)).decode("ascii")
-    still = b64encode(png(plt.figure(strip(clips, names).figure.number))).decode("ascii")  # type: ignore[union-attr]
+    still = b64encode(png(cast(Figure, strip(clips, names).figure))).decode("ascii")
     _, height, width, _ = pictures.shape
     told = "; ".join(names) or f"{len(clips)} clip(s)"
     words = f"[film of {clips.shape[2]} frames: {told}]"
