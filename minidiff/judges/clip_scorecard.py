@@ -23,7 +23,7 @@ QUESTIONS = (
     "one object", "direction", "speed", "bouncing", "circling", "two objects", "who moves how", "passing", "meeting",
     "long captions",
 )  # fmt: skip
-_ASKED = {
+ASKED = {
     "one object": ("one", MOTIONS), "direction": ("one", MOVING), "speed": ("one", MOVING),
     "bouncing": ("one", BOUNCING), "circling": ("one", CIRCLING), "two objects": ("two", MOTIONS),
     "who moves how": ("two", MOTIONS), "passing": ("passing", MOTIONS), "meeting": ("meeting", MOTIONS),
@@ -92,7 +92,7 @@ def scorecard(
     answers, failures = {}, {}
     for question in questions:
         require(question in QUESTIONS, "questions", repr(question), f"some of {QUESTIONS}")
-        family, motions = _ASKED[question]
+        family, motions = ASKED[question]
         own = tuple(motion for motion in world.motions if motion in motions) or motions
         asked = replace(world, families=(family,), motions=own).prompts(n, generator, split)
         texts = captions(asked, "long" if question == "long captions" else "short")

@@ -18,11 +18,9 @@ from minidiff.data.clips import ClipPrompt
 from minidiff.data.motions import CLEAR, FRAMES, NEAR, PASSING, RETURNING, direction
 from minidiff.data.scenes import LATTICE, SHAPES, Object, assemble, render
 from minidiff.judges.scenes import READABLE, SPOTLESS, Parsed, parse
-from minidiff.judges.tracks import Track, believed, fitted, hinted, linked
+from minidiff.judges.tracks import FEW, Track, believed, fitted, hinted, lasting, linked
 from minidiff.validate import describe, require, require_floating
 
-FEW = 8
-"""One frame in so many may be unreadable, or show something that no other frame shows."""
 APART = 3
 """Cells that two objects which meet must have been further apart, before and after."""
 ASIDE = 2
@@ -98,7 +96,7 @@ def tracks(clips: Tensor | Sightings) -> list[Told]:
         frames.append([scenes.objects(i * t + k) if readable[i * t + k] else None for k in range(t)])
         things = [frame or [] for frame in frames[-1]]
         lines = linked(believed(things))
-        kept.append([line for line in lines if len(line) > t / FEW or t == 1])  # what flashes up is no object
+        kept.append([line for line in lines if lasting(len(line), t)])  # what flashes up is no object
         hints += [hinted(line, things) for line in kept[-1]]
     made = iter(fitted([line for lines in kept for line in lines], hints, t, cells_of(seen.clips)))
     return [_told([next(made) for _ in lines], frames[i], seen.clips[i]) for i, lines in enumerate(kept)]

@@ -2,7 +2,7 @@
 
 Only frames in which nothing overlaps are believed: of what stands behind something they show slivers, or nothing.
 Such sightings are linked from frame to frame where that costs least, in cells gone and looks changed. What an object
-did is the motion of the nearest of all paths (`data.motions`): one that is within half a cell of it, while those of
+did is the motion of the nearest of all paths (`data.motions`): one that is within 0.45 cells of it, while those of
 every other motion are further away. Whatever is not so near to one motion alone is not guessed: its motion is None.
 """
 
@@ -28,9 +28,11 @@ OVERLAP = 0.65
 """Two objects overlap where their centres are nearer, one way and the other, than this share of their half-extents."""
 HINT = 0.25
 """How much a place counts that is read where things overlap, beside one that is believed."""
-ENOUGH = 3
-"""In so many frames an object must be seen whole, for its motion to be read."""
-FIT, MARGIN = 0.5, 0.15
+OTHER_SIZE = 0.2
+"""What a path costs that objects of another size take here, in cells: it decides where two paths are as near."""
+FEW = 8
+"""What one frame in so many shows, and no other, is no object."""
+FIT, MARGIN = 0.45, 0.15
 """Cells, on average: the furthest from a path that is read, and how much further other motions' paths must be."""
 
 Line = dict[int, Object]
@@ -97,14 +99,19 @@ class Track:
         return beats[self.seen], self.at[self.seen].double()
 
 
+def lasting(times: int, frames: int) -> bool:
+    """Is what `times` of `frames` frames show more than a flash?"""
+    return times > frames / FEW or frames == 1
+
+
 def believed(frames: Sequence[Sequence[Object]]) -> list[Sequence[Object]]:
     """The same frames, those emptied that show less than there is, or in which something overlaps something.
 
-    There is as much as three frames show: where one object hides another, the two may be read as one of a third kind.
+    There is as much as one frame in eight shows: where one hides another, the two may be read as one of a third kind.
     """
     near = lambda a, b: max(abs(a[3] - b[3]), abs(a[4] - b[4])) < OVERLAP * LATTICE * (RADIUS[a[2]] + RADIUS[b[2]])
     clear = [things if not any(near(a, b) for a, b in combinations(things, 2)) else [] for things in frames]
-    most = max((n for n, times in Counter(map(len, clear)).items() if times >= min(ENOUGH, len(frames))), default=0)
+    most = max((n for n, times in Counter(map(len, clear)).items() if lasting(times, len(frames))), default=0)
     return [things if len(things) >= most else [] for things in clear]
 
 
@@ -113,10 +120,14 @@ def _look(line: Line) -> tuple[str, str | None]:
 
 
 def hinted(line: Line, frames: Sequence[Sequence[Object]]) -> Line:
-    """Where `line` was not seen, the one thing that looks like it, if there is one: perhaps a sliver of it."""
+    """Where `line` was not seen as what it is: it as something else, or the one thing elsewhere that looks like it.
+
+    Both may be slivers of it.
+    """
     look = _look(line)
     alike = {t: [thing for thing in things if thing[:2] == look] for t, things in enumerate(frames) if t not in line}
-    return {t: things[0] for t, things in alike.items() if len(things) == 1}
+    changed = {t: thing for t, thing in line.items() if thing[:2] != look}
+    return changed | {t: things[0] for t, things in alike.items() if len(things) == 1}
 
 
 def _places(lines: Sequence[Line], frames: int) -> Tensor:
@@ -179,11 +190,15 @@ def fitted(lines: Sequence[Line], hints: Sequence[Line], frames: int, cells: tup
     table, number, names = _candidates(frames, cells)
     away = torch.cat([_away(*rows, table) for rows in zip(at.split(64), maybe.split(64))])  # (L, N)
     best = torch.stack([away[:, number == i].amin(1) for i in range(len(names))], 1)  # (L, motions)
+    small = torch.tensor([name not in MOTIONS for name in names])
     made = []
     for i, line in enumerate(lines):
-        (error, other), which = (v.tolist() for v in best[i].topk(2, largest=False))
-        sure = int((~at[i].isnan()).all(1).sum()) >= ENOUGH and error <= FIT and other - error >= MARGIN
         size = Counter(thing[2] for thing in line.values() if thing[:2] == looks[i]).most_common(1)[0][0]
-        motion, path = names[which[0]] if sure else None, table[int(away[i].argmin())]
-        made.append(Track(*looks[i], size, at[i], changed[i], motion, path, error))
+        cost = best[i] + OTHER_SIZE * (small != (size == "small"))
+        (error, other), which = (v.tolist() for v in cost.topk(2, largest=False))
+        sure = int((~at[i].isnan()).all(1).sum()) >= 2 and error <= FIT and other - error >= MARGIN
+        mine = number == which[0]
+        path = table[mine][int(away[i, mine].argmin())]
+        motion = names[which[0]] if sure else None
+        made.append(Track(*looks[i], size, at[i], changed[i], motion, path, float(best[i, which[0]])))
     return made

@@ -8,6 +8,7 @@ import io
 from base64 import b64encode
 from collections.abc import Sequence
 from fractions import Fraction
+from html import escape
 from typing import Any, cast
 
 import matplotlib.pyplot as plt
@@ -22,7 +23,7 @@ from torch import Tensor
 from minidiff.judges.clips import Told
 from minidiff.show.style import CYCLE
 from minidiff.show.widgets import png
-from minidiff.validate import describe, integer, require
+from minidiff.validate import describe, integer, number, require
 
 CODECS = {"mp4": ("libx264", {"crf": "12", "preset": "veryfast"}), "webm": ("libvpx-vp9", {"crf": "15", "b": "0"})}
 """By container: an encoder and its quality. Flat colours and hard edges cost little, and show every saving."""
@@ -32,7 +33,7 @@ GAP = 2
 
 def _require_clips(clips: Tensor) -> Tensor:
     fits = isinstance(clips, Tensor) and clips.is_floating_point() and clips.ndim == 5 and clips.shape[1] in (1, 3)
-    require(fits and len(clips) > 0, "clips", describe(clips), "shape (B, 1 or 3, T, H, W), B ≥ 1")
+    require(fits and clips.numel() > 0, "clips", describe(clips), "shape (B, 1 or 3, T, H, W), nothing empty")
     return ((clips.detach().float().cpu().clamp(-1, 1) + 1) / 2).expand(-1, 3, -1, -1, -1)
 
 
@@ -42,12 +43,12 @@ def frames(clips: Tensor, columns: int | None = None, scale: int = 8) -> np.ndar
     columns: how many stand in one row, all of them if None. scale: screen pixels per pixel; values outside are clipped.
     """
     x, scale = _require_clips(clips), integer("scale", scale)
-    columns = min(integer("columns", columns or len(x)), len(x))
+    columns = min(integer("columns", len(x) if columns is None else columns), len(x))
     x = x.repeat_interleave(scale, 3).repeat_interleave(scale, 4)
     x = F.pad(x, (GAP, GAP, GAP, GAP), value=1.0)
     x = torch.cat([x, torch.ones(-len(x) % columns, *x.shape[1:])])  # empty places are white
     sheet = x.reshape(-1, columns, *x.shape[1:]).permute(3, 0, 4, 1, 5, 2).flatten(3, 4).flatten(1, 2)  # (T, H, W, 3)
-    even = [n % 2 for n in sheet.shape[1:3]]  # video codecs halve the colours' resolution
+    even = [n % 2 for n in sheet.shape[1:3]]  # a video has one colour for four pixels
     sheet = F.pad(sheet, (0, 0, 0, even[1], 0, even[0]), value=1.0)
     return (255 * sheet).round().to(torch.uint8).numpy()
 
@@ -57,17 +58,17 @@ def encode(pictures: np.ndarray, fps: float = 8, container: str = "mp4") -> byte
 
     mp4 is H.264, which every browser plays; webm is VP9, which needs no licence.
     """
-    import av  # here, because only films need it, and FFmpeg takes a while to load
-
     array = isinstance(pictures, np.ndarray)
     fits = array and pictures.dtype == np.uint8 and pictures.ndim == 4
     fits = fits and pictures.shape[0] > 0 and pictures.shape[3] == 3 and not any(n % 2 for n in pictures.shape[1:3])
     got = f"{pictures.dtype} array of shape {pictures.shape}" if array else describe(pictures)
     require(fits, "pictures", got, "uint8, shape (T, H, W, 3), H and W even")
     require(container in CODECS, "container", repr(container), f"one of {tuple(CODECS)}")
-    require(0 < fps <= 240, "fps", fps, "0 < fps ≤ 240 frames a second")
+    fps = number("fps", fps, "0 < fps ≤ 240 frames a second", lambda v: 0 < v <= 240)
+    import av  # here, because only films need it, and FFmpeg takes a while to load
+
     buffer, (codec, options) = io.BytesIO(), CODECS[container]
-    with av.open(buffer, "w", format=container) as file:
+    with av.open(buffer, "w", format=container, options={"fflags": "+bitexact"}) as file:
         stream: Any = file.add_stream(codec, rate=Fraction(fps).limit_denominator(1000), options=dict(options))
         stream.height, stream.width, stream.pix_fmt = *pictures.shape[1:3], "yuv420p"
         for picture in pictures:
@@ -104,11 +105,10 @@ def output(
     video = b64encode(encode(pictures, fps, container)).decode("ascii")
     still = b64encode(png(cast(Figure, strip(clips, names).figure))).decode("ascii")
     _, height, width, _ = pictures.shape
-    told = "; ".join(names) or f"{len(clips)} clip(s)"
-    words = f"[film of {clips.shape[2]} frames: {told}]"
+    words = f"[film of {clips.shape[2]} frames: {'; '.join(names) or f'{len(clips)} clip(s)'}]"
     html = (
-        f'<video autoplay loop muted playsinline controls width="{width}" height="{height}" style="max-width:100%"'
-        f' src="data:video/{container};base64,{video}">{words}</video>'
+        f'<video autoplay loop muted playsinline controls width="{width}" height="{height}" style="max-width:100%">'
+        f'<source type="video/{container}" src="data:video/{container};base64,{video}">{escape(words)}</video>'
     )
     return {"text/html": html, "image/png": still, "text/plain": words}
 
@@ -133,8 +133,8 @@ def strip(
         for k in range(t):
             left = k * (w + 1)
             ax.imshow(x[i, :, k].permute(1, 2, 0).numpy(), extent=(left, left + w, top + h, top), vmin=0, vmax=1)
-            for number, track in enumerate(told[i].tracks if told else ()):
-                _mark(ax, track.places[k].tolist(), bool(track.seen[k]), number, (left, top), min(h, w) / 16)
+            for order, track in enumerate(told[i].tracks if told else ()):
+                _mark(ax, track.places[k].tolist(), bool(track.seen[k]), order, (left, top), min(h, w) / 16)
         if names:
             ax.text(0, top - 0.08 * h, names[i], fontsize=9, va="bottom")
     ax.set(xlim=(-0.5, t * (w + 1)), ylim=(b * (h + above) + 0.5, 0), aspect="equal")
@@ -142,10 +142,10 @@ def strip(
     return ax
 
 
-def _mark(ax: Axes, place: Sequence[int], seen: bool, number: int, corner: tuple[float, float], step: float) -> None:
+def _mark(ax: Axes, place: Sequence[int], seen: bool, order: int, corner: tuple[float, float], step: float) -> None:
     """A dot or a ring on the centre of a cell; white around it, so that it shows on any colour."""
     x, y = corner[0] + (place[1] + 0.5) * step, corner[1] + (place[0] + 0.5) * step
-    inside = CYCLE[number % len(CYCLE)] if seen else "none"
+    inside = CYCLE[order % len(CYCLE)] if seen else "none"
     ax.plot(x, y, "o", markersize=4.5, markerfacecolor=inside, markeredgecolor="white" if seen else "black")
 
 

@@ -48,8 +48,8 @@ def test_what_was_placed_is_what_is_read(exam):
 @pytest.mark.parametrize(("frames", "cells", "side"), [(16, (16, 16), 16), (8, (16, 24), 16), (8, (24, 16), 32)])
 def test_other_lengths_and_sizes_are_read_as_well(frames, cells, side):
     world = ClipWorld(kinds=ClipWorld().kinds if side == 16 else KINDS, cells=cells)
-    prompts = world.prompts(100, 2)
-    assert float(matches(prompts, render(place(prompts, 3, frames, cells), side)).double().mean()) >= 0.98
+    prompts = world.prompts(40, 2)
+    assert int(matches(prompts, render(place(prompts, 3, frames, cells), side)).sum()) >= 39
 
 
 @pytest.mark.parametrize("motion", MOTIONS)
