@@ -205,8 +205,10 @@ class Clips:
     def scenes(self) -> Scenes:
         """All frames of all clips, B·T scenes, those of the first clip first."""
         same = (v[:, None].expand(self.row.shape) for v in (self.kind, self.colour, self.size))
-        slots = [self._slots(v, empty) for v, empty in zip((*same, self.row, self.column), (-1, -1, 0, 0, 0))]
-        return Scenes(*slots, torch.zeros(len(slots[0]), dtype=torch.int64))
+        columns = (*same, self.row, self.column)
+        kind, colour, *rest = (self._slots(v, empty) for v, empty in zip(columns, (-1, -1, 0, 0, 0)))
+        size, row, column = rest
+        return Scenes(kind, colour, size, row, column, torch.zeros(len(kind), dtype=torch.int64))
 
     def _slots(self, values: Tensor, empty: int) -> Tensor:
         """(B, T, 2) → (B·T, 4), the slots of a scene."""
@@ -263,7 +265,7 @@ def place(
         looks.append(_drawn(prompt)[turn])
     kind, colour, size = torch.tensor(looks, dtype=torch.int64).reshape(-1, 2, 3).unbind(-1)
     places = torch.stack(at).transpose(1, 2) if at else torch.zeros(0, frames, 2, 2, dtype=torch.int64)
-    return Clips(kind, colour, size, *places.unbind(-1), cells)
+    return Clips(kind, colour, size, places[..., 0], places[..., 1], cells)
 
 
 def render(clips: Clips, side: int = 16) -> Tensor:

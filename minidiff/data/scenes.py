@@ -178,8 +178,9 @@ def render(scenes: Scenes, side: int = 16, cells: tuple[int, int] = (LATTICE, LA
     table = windows(side, cells)
     require(isinstance(scenes, Scenes), "scenes", type(scenes).__name__, "a Scenes")
     kinds, (height, width) = len(table), cells
-    others = [f"a {KINDS[k]}" for k in scenes.kind[scenes.kind >= kinds][:1].tolist()]
-    require(not others, "scenes", *others or [""], f"shapes only at {side} px")
+    others = scenes.kind[scenes.kind >= kinds]
+    told = f"a {KINDS[int(others[0])]}" if len(others) else ""
+    require(not told, "scenes", told, f"shapes only at {side} px")
     on = ((scenes.row >= 0) & (scenes.row < height) & (scenes.column >= 0) & (scenes.column < width)).all()
     require(bool(on), "scenes", "a row or column off the lattice", f"0 … {height - 1}, 0 … {width - 1}")
     x = grounds(side, cells)[scenes.ground]

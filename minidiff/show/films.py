@@ -170,8 +170,9 @@ def traces(clip: Tensor, told: Told, ax: Axes | None = None, title: str = "") ->
         moved = [k for k in range(1, len(y)) if (float(x_[k]), float(y[k])) != (float(x_[k - 1]), float(y[k - 1]))]
         if moved:
             k = moved[-1]
-            ends = {"xy": (float(x_[k]), float(y[k])), "xytext": (float(x_[k - 1]), float(y[k - 1]))}
-            ax.annotate("", **ends, arrowprops={"arrowstyle": "-|>", "color": colour, "lw": 1.8, "mutation_scale": 16})
+            last, before = ((float(x_[at]), float(y[at])) for at in (k, k - 1))
+            arrow = {"arrowstyle": "-|>", "color": colour, "lw": 1.8, "mutation_scale": 16}
+            ax.annotate("", xy=last, xytext=before, arrowprops=arrow)
     ax.set(xticks=[], yticks=[], xlim=(0, w), ylim=(h, 0), title=title)
     ax.grid(False)
     ax.spines[:].set_visible(False)

@@ -188,11 +188,11 @@ def test_labels_name_what_a_prompt_says():
 
 def test_the_judge_learns_and_looks_at_the_order_of_frames():
     motions = ("moving left quickly", "moving right quickly")
-    world = ClipWorld(kinds=("circle", "star"), colours=("red", "blue", "green"), motions=motions, families=("one",))
+    world = ClipWorld(kinds=("circle",), colours=("red", "blue", "green"), motions=motions, families=("one",))
     judge = initialised(lambda: JudgeClips(width=6), 0)
     draw, g = labelled(world, 16), seeded(0)
     optimizer = torch.optim.Adam(judge.parameters(), lr=4e-3)
-    for _ in range(60):
+    for _ in range(200):
         optimizer.zero_grad()
         judge.loss(**draw(g)).mean().backward()
         optimizer.step()
