@@ -7,6 +7,7 @@ generator's own device and moved, so the same seed gives the same picture on a C
 
 import contextlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from random import Random
 from typing import TypeVar
 
 import torch
@@ -31,6 +32,13 @@ def _seeded(seed: object) -> Generator:
     seed = integer("seeds", seed, least=None)
     require(-(2**63) <= seed < 2**64, "seeds", seed, "an integer in [−2⁶³, 2⁶⁴)")
     return Generator().manual_seed(seed)
+
+
+def python_random(generator: Generator | int) -> Random:
+    """Python's random numbers, seeded by an integer or by one draw from a torch generator: for choices and samples."""
+    if isinstance(generator, Generator):
+        return Random(int(torch.randint(2**62, (1,), generator=generator)))
+    return Random(integer("generator", generator, None))
 
 
 def randn(

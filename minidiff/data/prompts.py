@@ -11,11 +11,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from random import Random
 
-import torch
 from torch import Generator
 
 from minidiff.data.places import SIDEWAYS, arranged
 from minidiff.data.scenes import COLOURS, GROUNDS, KINDS, MAX_OBJECTS, SHAPES, SIZES, Scenes, assemble
+from minidiff.randomness import python_random
 from minidiff.validate import integer, require
 
 RELATIONS = (*SIDEWAYS, "surrounding", "riding")
@@ -139,7 +139,7 @@ class World:
     def prompts(self, n: int, generator: Generator | int, split: str | None = None) -> list[Prompt]:
         """n random prompts; `split` "train" or "test" keeps to that side, None takes both."""
         require(split in (None, "train", "test"), "split", repr(split), "'train', 'test' or None")
-        n, rng, found = integer("n", n, 0), _random(generator), []
+        n, rng, found = integer("n", n, 0), python_random(generator), []
         for _ in range(1000 * (n + 1)):
             if len(found) == n:
                 return found
@@ -161,13 +161,6 @@ class World:
         require(bool(kinds), "kinds, colours", (self.kinds, self.colours), "a world with more kinds or colours")
         kind = rng.choice(kinds)
         return Group(kind, rng.choice(free[kind]), given.get("size", "medium"), given.get("count", 1))
-
-
-def _random(generator: Generator | int) -> Random:
-    """Python's random numbers, seeded by an integer or by one draw from a torch generator."""
-    if isinstance(generator, Generator):
-        return Random(int(torch.randint(2**62, (1,), generator=generator)))
-    return Random(integer("generator", generator, None))
 
 
 def _draw(world: World, rng: Random) -> Prompt:
@@ -233,7 +226,7 @@ def behind(world: World, inner: Group, rng: Random) -> Group:
 
 def place(prompts: Sequence[Prompt], generator: Generator | int) -> Scenes:
     """One scene per prompt, its objects at random lattice places that the prompt allows."""
-    rng = _random(generator)
+    rng = python_random(generator)
     return assemble([arranged(prompt, rng) for prompt in prompts], [prompt.ground for prompt in prompts])
 
 
@@ -263,7 +256,7 @@ def minimal_pairs(
     "length" pairs differ in their last object, which a long caption (`captions.caption`) names after token 77.
     """
     require(failure in (*FAILURES, "surrounding"), "failure", repr(failure), f"one of {(*FAILURES, 'surrounding')}")
-    n, world, rng = integer("n", n, 0), world or World(), _random(generator)
+    n, world, rng = integer("n", n, 0), world or World(), python_random(generator)
     shapes, told = {kind for kind in world.kinds if kind in SHAPES}, (world.kinds, world.colours)
     if failure == "attribute":
         require(min(len(shapes), len(set(world.colours))) >= 2, "world", told, "two shapes and two colours")

@@ -11,6 +11,7 @@ from dataclasses import dataclass, fields
 from functools import lru_cache
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from minidiff.validate import require
@@ -33,6 +34,8 @@ RADIUS = {"small": 0.13, "medium": 0.19, "large": 0.40}
 GROUNDS = ("plain", "snow")
 LIGHT = 0.95
 SIDES = (16, 32, 64)
+CELLS = ((16, 16), (16, 24), (24, 16))
+"""Rows and columns of the lattice: square, wide and tall pictures. Objects have the same size in cells on each."""
 
 _EMOJI_NAME = {"lightbulb": "light bulb", "plant": "potted plant", "tree": "deciduous tree", "cat": "cat face"}
 
@@ -46,7 +49,8 @@ class Scenes:
     """B scenes of up to 4 objects, drawn from the first slot to the last. int64, on the CPU.
 
     kind, colour, size: (B, 4), indices into KINDS, COLOURS, SIZES; kind −1 is an empty slot, sprites have colour −1.
-    row, column: (B, 4), 0 … 15, row 0 on top. ground: (B,), index into GROUNDS.
+    row, column: (B, 4), 0 … 15 (23 the longer way of a wide or tall picture), row 0 on top.
+    ground: (B,), index into GROUNDS.
     """
 
     kind: Tensor
@@ -66,6 +70,11 @@ class Scenes:
         """The objects of scene i as (kind, colour or None, size, row, column)."""
         rows = zip(*(getattr(self, name)[i].tolist() for name in ("kind", "colour", "size", "row", "column")))
         return [(KINDS[k], COLOURS[c] if c >= 0 else None, SIZES[s], y, x) for k, c, s, y, x in rows if k >= 0]
+
+
+def margin(size: str) -> int:
+    """The least place of an object of this size (of SIZES) that is not cut off; the last one is as far from its end."""
+    return round(RADIUS[size] * LATTICE - 0.5 + 1e-6)
 
 
 def signed_distance(kind: str, x: Tensor, y: Tensor, radius: float) -> Tensor:
@@ -131,39 +140,56 @@ def stamps(side: int) -> Tensor:
     return torch.stack([torch.stack([_stamp(kind, size, side) for size in SIZES]) for kind in kinds])
 
 
+def require_cells(cells: object) -> None:
+    require(cells in CELLS, "cells", cells, f"one of {CELLS}, rows and columns")
+
+
 @lru_cache
-def grounds(side: int) -> Tensor:
-    """The empty pictures: (2, 3, side, side) in [0, 1]: light grey, and a snowy field under a pale sky."""
-    plain, snow = torch.full((3, side, side), LIGHT), torch.ones(3, side, side)
-    snow[:, : side * 5 // 8] = torch.tensor([0.62, 0.76, 0.88])[:, None, None]
+def windows(side: int, cells: tuple[int, int] = (LATTICE, LATTICE)) -> Tensor:
+    """A view of `stamps` for `cells` = (R, C): (kinds, 3, 4, R, C, H, W), H = R·side/16 and W = C·side/16.
+
+    Window (i, j) of a stamp shows its object R − 1 − i rows from the top and C − 1 − j columns from the left.
+    """
+    require_cells(cells)
+    (rows, columns), step = cells, side // LATTICE
+    more = [(n - LATTICE) * step for n in cells]
+    wide = F.pad(stamps(side), (more[1], more[1], more[0], more[0]))
+    return wide.unfold(3, rows * step, step).unfold(4, columns * step, step)
+
+
+@lru_cache
+def grounds(side: int, cells: tuple[int, int] = (LATTICE, LATTICE)) -> Tensor:
+    """The empty pictures: (2, 3, H, W) in [0, 1]: light grey, and a snowy field under a pale sky."""
+    height, width = (n * side // LATTICE for n in cells)
+    plain, snow = torch.full((3, height, width), LIGHT), torch.ones(3, height, width)
+    snow[:, : height * 5 // 8] = torch.tensor([0.62, 0.76, 0.88])[:, None, None]
     flake = side // LATTICE
     for row, column in ((1, 2), (2, 9), (4, 6), (5, 13), (7, 1), (8, 10), (1, 14)):
         snow[:, row * flake : (row + 1) * flake, column * flake : (column + 1) * flake] = 1.0
     return torch.stack([plain, snow])
 
 
-def render(scenes: Scenes, side: int = 16) -> Tensor:
-    """Draw scenes: (B, 3, side, side) float32 in [−1, 1]. side: 16, 32 or 64; at 16 px shapes only.
+def render(scenes: Scenes, side: int = 16, cells: tuple[int, int] = (LATTICE, LATTICE)) -> Tensor:
+    """Draw scenes: (B, 3, H, W) float32 in [−1, 1]. side: 16, 32 or 64 pixels the shorter way; at 16 shapes only.
 
+    cells: rows and columns of the lattice, one of `CELLS`; square by default, and H = W = side then.
     `ValueError` for another side, a kind that the side cannot show, or a place off the lattice.
     """
-    table, step = stamps(side), side // LATTICE
+    table = windows(side, cells)
     require(isinstance(scenes, Scenes), "scenes", type(scenes).__name__, "a Scenes")
-    kinds = len(table)
-    require(
-        bool((scenes.kind < kinds).all()), "scenes", f"a {KINDS[int(scenes.kind.max())]}", f"shapes only at {side} px"
-    )
-    on = ((scenes.row >= 0) & (scenes.row < LATTICE) & (scenes.column >= 0) & (scenes.column < LATTICE)).all()
-    require(bool(on), "scenes", "a row or column off the lattice", "0 … 15")
-    # (kinds, sizes, 4, 16, 16, side, side), a view: window (i, j) of a stamp shows its object 15 − i rows from the top.
-    windows = table.unfold(3, side, step).unfold(4, side, step)
-    x = grounds(side)[scenes.ground]
+    kinds, (height, width) = len(table), cells
+    others = scenes.kind[scenes.kind >= kinds]
+    told = f"a {KINDS[int(others[0])]}" if len(others) else ""
+    require(not told, "scenes", told, f"shapes only at {side} px")
+    on = ((scenes.row >= 0) & (scenes.row < height) & (scenes.column >= 0) & (scenes.column < width)).all()
+    require(bool(on), "scenes", "a row or column off the lattice", f"0 … {height - 1}, 0 … {width - 1}")
+    x = grounds(side, cells)[scenes.ground]
     for k in range(scenes.kind.shape[1]):
         kind, colour = scenes.kind[:, k], scenes.colour[:, k]
         if not bool((kind >= 0).any()):
             continue
-        rows, columns = LATTICE - 1 - scenes.row[:, k], LATTICE - 1 - scenes.column[:, k]
-        drawn = windows[kind.clamp(min=0), scenes.size[:, k].clamp(min=0), :, rows, columns]  # (B, 4, side, side)
+        rows, columns = height - 1 - scenes.row[:, k], width - 1 - scenes.column[:, k]
+        drawn = table[kind.clamp(min=0), scenes.size[:, k].clamp(min=0), :, rows, columns]  # (B, 4, H, W)
         tint = torch.where(colour[:, None] >= 0, PALETTE[colour.clamp(min=0)], 1.0)[:, :, None, None]
         cover = drawn[:, 3:] * (kind >= 0)[:, None, None, None]
         x = x + cover * (tint * drawn[:, :3] - x)

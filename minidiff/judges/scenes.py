@@ -21,19 +21,20 @@ from torch import Tensor
 
 from minidiff.data.prompts import HOLLOW
 from minidiff.data.scenes import (
+    CELLS,
     COLOURS,
     GROUNDS,
     KINDS,
     LATTICE,
     MAX_OBJECTS,
     PALETTE,
-    RADIUS,
     SHAPES,
     SIDES,
     SIZES,
     Scenes,
     grounds,
-    stamps,
+    margin,
+    windows,
 )
 from minidiff.validate import describe, require, require_floating
 
@@ -64,7 +65,10 @@ class Parsed:
 
 @dataclass(frozen=True)
 class _Templates:
-    """T drawings of one object, pooled to P = 256 pixels. Shapes, which come in six colours, stand before U sprites."""
+    """T drawings of one object, pooled to one pixel a cell, P in all: 256 in a square.
+
+    Shapes, which come in six colours, stand before U sprites.
+    """
 
     cover: Tensor  # (T, P)
     paint: Tensor  # (T, 3, P), colour times coverage; a shape is white here
@@ -76,18 +80,19 @@ class _Templates:
     own: Tensor  # (U, 3, P): paint times coverage
 
 
+Cells = tuple[int, int]
+
+
 @lru_cache
-def _templates(side: int) -> _Templates:
-    step, table = side // LATTICE, stamps(side)
+def _templates(side: int, cells: Cells) -> _Templates:
+    step, table = side // LATTICE, windows(side, cells)
     cover, paint, label = [], [], []
     for kind in range(len(table)):
         for size, name in enumerate(SIZES):
-            margin = round(RADIUS[name] * LATTICE - 0.5 + 1e-6)
-            places = range(margin, LATTICE - margin)
-            for row in places:
-                for column in places:
-                    top, left = (LATTICE - 1 - row) * step, (LATTICE - 1 - column) * step
-                    stamp = table[kind, size, :, top : top + side, left : left + side]
+            least = margin(name)
+            for row in range(least, cells[0] - least):
+                for column in range(least, cells[1] - least):
+                    stamp = table[kind, size, :, cells[0] - 1 - row, cells[1] - 1 - column]
                     pooled = F.avg_pool2d(torch.cat([stamp[:3] * stamp[3:], stamp[3:]])[None], step)[0].flatten(1)
                     cover.append(pooled[3])
                     paint.append(pooled[:3])
@@ -158,7 +163,7 @@ def _squared(t: _Templates, x: Tensor, ground: Tensor, which: Tensor, colour: Te
 
 def _rms(t: _Templates, x: Tensor, ground: Tensor, which: Tensor, colour: Tensor) -> Tensor:
     """In the pictures' unit of [−1, 1]."""
-    return 2 * (_squared(t, x, ground, which, colour) / (3 * LATTICE**2)).sqrt()
+    return 2 * (_squared(t, x, ground, which, colour) / (x.shape[1] * x.shape[2])).sqrt()
 
 
 def _swept(t: _Templates, x: Tensor, ground: Tensor, which: Tensor, colour: Tensor) -> tuple[Tensor, Tensor]:
@@ -212,12 +217,12 @@ def _reordered(t: _Templates, x: Tensor, ground: Tensor, which: Tensor, colour: 
 
 
 @lru_cache
-def _starts(side: int, ground: str) -> list[dict[str, Tensor] | None]:
+def _starts(side: int, cells: Cells, ground: str) -> list[dict[str, Tensor] | None]:
     """Where an exact reading may begin: from the one at hand (None); without large objects; with a large one that
     others stand before and split, a sprite, or on snow, whose sky is a colour too, a shape."""
     if (side, ground) == (LATTICE, "plain"):
         return [None]
-    kind, size = _templates(side).label[:, 0, None], _templates(side).label[:, 1, None]
+    kind, size = (_templates(side, cells).label[:, i, None] for i in (0, 1))
     large, tint = size == SIZES.index("large"), torch.arange(len(COLOURS))
     behind = [KINDS.index(name) for name in reversed(HOLLOW) if name not in SHAPES or ground == "snow"]
     looks = [(k, c) for k in behind if bool((kind == k).any()) for c in (tint if k < len(SHAPES) else tint[:1])]
@@ -225,14 +230,16 @@ def _starts(side: int, ground: str) -> list[dict[str, Tensor] | None]:
     return [None, small, *(small | {"first": large & (kind == k) & (tint == c)} for k, c in looks)]
 
 
-def _exactly(t: _Templates, x: Tensor, ground: Tensor, which: Tensor, colour: Tensor, side: int, index: Tensor) -> None:
+def _exactly(
+    t: _Templates, x: Tensor, ground: Tensor, which: Tensor, colour: Tensor, side: int, cells: Cells, index: Tensor
+) -> None:
     """Write exact readings over worse ones, where there are any: a model's pictures stay read as they are.
 
     Nor is time spent on them: a picture that was drawn is explained to the last bit in many places from the start.
     """
-    off = (x - _drawn(t, ground, which, colour)).abs().amax(1).sort(1).values[:, LATTICE**2 // 4]
+    off = (x - _drawn(t, ground, which, colour)).abs().amax(1).sort(1).values[:, x.shape[-1] // 4]
     for number, name in enumerate(GROUNDS):
-        for start in _starts(side, name):
+        for start in _starts(side, cells, name):
             open = (_rms(t, x, ground, which, colour) > NOTHING) & (index == number) & (off <= ROUNDED)
             open &= (which >= 0).sum(1) >= (3 if start is None else 0)
             if bool(open.any()):
@@ -243,9 +250,11 @@ def _exactly(t: _Templates, x: Tensor, ground: Tensor, which: Tensor, colour: Te
                 which[open], colour[open] = (torch.where(exact, n, o) for n, o in zip(new, old))
 
 
-def _parse(x: Tensor, side: int) -> Parsed:
-    t, pool = _templates(side), lambda p: F.avg_pool2d(p, side // LATTICE).flatten(2)
-    x, empty = pool((x + 1) / 2), pool(grounds(side))
+def _parse(x: Tensor) -> Parsed:
+    side = min(x.shape[2:])
+    cells = x.shape[2] * LATTICE // side, x.shape[3] * LATTICE // side
+    t, pool = _templates(side, cells), lambda p: F.avg_pool2d(p, side // LATTICE).flatten(2)
+    x, empty = pool((x + 1) / 2), pool(grounds(side, cells))
     # Objects cover both grounds alike; clamped, they cannot outvote the ground that shows.
     index = ((x[:, None] - empty) ** 2).sum(2).clamp(max=0.1).mean(-1).argmin(1)
     ground = empty[index]
@@ -260,9 +269,9 @@ def _parse(x: Tensor, side: int) -> Parsed:
             new = _swept(*args, *(old if start == "kept" else _greedy(*args, small)))
             better = (_squared(*args, *new) < _squared(*args, *old))[:, None]
             which[poor], colour[poor] = (torch.where(better, n, o) for n, o in zip(new, old))
-    _exactly(t, x, ground, which, colour, side, index)
+    _exactly(t, x, ground, which, colour, side, cells, index)
     error, left = _rms(t, x, ground, which, colour), x - _drawn(t, ground, which, colour)
-    patches = F.avg_pool2d((4 * left**2).mean(1).reshape(-1, 1, LATTICE, LATTICE), 4).sqrt()
+    patches = F.avg_pool2d((4 * left**2).mean(1).reshape(-1, 1, *cells), 4).sqrt()
     return Parsed(_scenes(t, which, colour, index), error, (error <= READABLE) & (patches.amax((1, 2, 3)) <= SPOTLESS))
 
 
@@ -277,12 +286,17 @@ def _scenes(t: _Templates, which: Tensor, colour: Tensor, ground: Tensor) -> Sce
 
 @torch.no_grad()
 def parse(pictures: Tensor, chunk: int = 256) -> Parsed:
-    """Read pictures (B, 3, S, S) in [−1, 1] of 16, 32 or 64 px. `ValueError` for other shapes, NaN or infinity."""
+    """Read pictures (B, 3, S, S) in [−1, 1] of 16, 32 or 64 px, or as wide or tall as `CELLS` allow.
+
+    `ValueError` for other shapes, NaN or infinity.
+    """
     require_floating("pictures", pictures, finite=True)
-    fits = pictures.ndim == 4 and pictures.shape[1] == 3 and pictures.shape[2] == pictures.shape[3]
-    require(fits and pictures.shape[-1] in SIDES, "pictures", describe(pictures), f"shape (B, 3, S, S), S in {SIDES}")
+    sizes = [(rows * side // LATTICE, columns * side // LATTICE) for side in SIDES for rows, columns in CELLS]
+    fits = pictures.ndim == 4 and pictures.shape[1] == 3 and tuple(pictures.shape[2:]) in sizes
+    expected = f"shape (B, 3, S, S), S in {SIDES}, or S by 3S/2"
+    require(fits, "pictures", describe(pictures), expected)
     x = pictures.detach().float().cpu().clamp(-1, 1)
-    parts = [_parse(rows, x.shape[-1]) for rows in x.split(chunk)] if len(x) else [_parse(x, x.shape[-1])]
+    parts = [_parse(rows) for rows in x.split(chunk)] if len(x) else [_parse(x)]
     join = lambda values: torch.cat(list(values))
     scenes = Scenes(*(join(getattr(p.scenes, f.name) for p in parts) for f in fields(Scenes)))
     return Parsed(scenes, join(p.error for p in parts), join(p.readable for p in parts))
