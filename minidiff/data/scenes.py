@@ -11,6 +11,7 @@ from dataclasses import dataclass, fields
 from functools import lru_cache
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from minidiff.validate import require
@@ -46,7 +47,7 @@ class Scenes:
     """B scenes of up to 4 objects, drawn from the first slot to the last. int64, on the CPU.
 
     kind, colour, size: (B, 4), indices into KINDS, COLOURS, SIZES; kind −1 is an empty slot, sprites have colour −1.
-    row, column: (B, 4), 0 … 15, row 0 on top. ground: (B,), index into GROUNDS.
+    row, column: (B, 4), 0 … 15 (further in wide and tall pictures), row 0 on top. ground: (B,), index into GROUNDS.
     """
 
     kind: Tensor
@@ -131,39 +132,69 @@ def stamps(side: int) -> Tensor:
     return torch.stack([torch.stack([_stamp(kind, size, side) for size in SIZES]) for kind in kinds])
 
 
+Size = int | tuple[int, int]
+"""A side, or height and width, in pixels."""
+
+
+def cells(size: Size) -> tuple[int, int, int]:
+    """Pixels of a lattice cell, rows and columns of cells: 32 → 2, 16, 16; (16, 24) → 1, 16, 24.
+
+    The shorter side has 16 cells, the longer one 16 to 32. `ValueError` for anything else.
+    """
+    height, width = (size, size) if isinstance(size, int) else size
+    step = min(height, width) // LATTICE
+    expected = f"one of {SIDES} pixels"
+    require(min(height, width) in SIDES, "side", size, expected)
+    fits = max(height, width) % step == 0 and max(height, width) <= 2 * min(height, width)
+    require(fits, "side", size, f"{expected}, and a longer one of whole cells of {step}, at most twice as long")
+    return step, height // step, width // step
+
+
 @lru_cache
-def grounds(side: int) -> Tensor:
-    """The empty pictures: (2, 3, side, side) in [0, 1]: light grey, and a snowy field under a pale sky."""
-    plain, snow = torch.full((3, side, side), LIGHT), torch.ones(3, side, side)
-    snow[:, : side * 5 // 8] = torch.tensor([0.62, 0.76, 0.88])[:, None, None]
-    flake = side // LATTICE
+def grounds(size: Size) -> Tensor:
+    """The empty pictures: (2, 3, H, W) in [0, 1]: light grey, and a snowy field under a pale sky."""
+    flake, rows, columns = cells(size)
+    height, width = rows * flake, columns * flake
+    plain, snow = torch.full((3, height, width), LIGHT), torch.ones(3, height, width)
+    snow[:, : height * 5 // 8] = torch.tensor([0.62, 0.76, 0.88])[:, None, None]
     for row, column in ((1, 2), (2, 9), (4, 6), (5, 13), (7, 1), (8, 10), (1, 14)):
         snow[:, row * flake : (row + 1) * flake, column * flake : (column + 1) * flake] = 1.0
     return torch.stack([plain, snow])
 
 
-def render(scenes: Scenes, side: int = 16) -> Tensor:
-    """Draw scenes: (B, 3, side, side) float32 in [−1, 1]. side: 16, 32 or 64; at 16 px shapes only.
+@lru_cache
+def windows(size: Size) -> Tensor:
+    """Every kind in every size at every place: (kinds, 3, 4, rows, columns, H, W), a view.
+
+    Window (i, j) shows its object rows − 1 − i cells from the top and columns − 1 − j from the left.
+    """
+    step, rows, columns = cells(size)
+    more = [(n - LATTICE) * step for n in (columns, columns, rows, rows)]  # an object's stamp is empty out there
+    table = F.pad(stamps(step * LATTICE), more)
+    return table.unfold(3, rows * step, step).unfold(4, columns * step, step)
+
+
+def render(scenes: Scenes, side: Size = 16) -> Tensor:
+    """Draw scenes: (B, 3, H, W) float32 in [−1, 1]. side: 16, 32 or 64, or (H, W); at 16 px shapes only.
 
     `ValueError` for another side, a kind that the side cannot show, or a place off the lattice.
     """
-    table, step = stamps(side), side // LATTICE
+    _, lines, across = cells(side)
     require(isinstance(scenes, Scenes), "scenes", type(scenes).__name__, "a Scenes")
+    table = windows(side)
     kinds = len(table)
     require(
         bool((scenes.kind < kinds).all()), "scenes", f"a {KINDS[int(scenes.kind.max())]}", f"shapes only at {side} px"
     )
-    on = ((scenes.row >= 0) & (scenes.row < LATTICE) & (scenes.column >= 0) & (scenes.column < LATTICE)).all()
-    require(bool(on), "scenes", "a row or column off the lattice", "0 … 15")
-    # (kinds, sizes, 4, 16, 16, side, side), a view: window (i, j) of a stamp shows its object 15 − i rows from the top.
-    windows = table.unfold(3, side, step).unfold(4, side, step)
+    on = (scenes.row >= 0) & (scenes.row < lines) & (scenes.column >= 0) & (scenes.column < across)
+    require(bool(on.all()), "scenes", "a row or column off the lattice", f"0 … {lines - 1}, 0 … {across - 1}")
     x = grounds(side)[scenes.ground]
     for k in range(scenes.kind.shape[1]):
         kind, colour = scenes.kind[:, k], scenes.colour[:, k]
         if not bool((kind >= 0).any()):
             continue
-        rows, columns = LATTICE - 1 - scenes.row[:, k], LATTICE - 1 - scenes.column[:, k]
-        drawn = windows[kind.clamp(min=0), scenes.size[:, k].clamp(min=0), :, rows, columns]  # (B, 4, side, side)
+        rows, columns = lines - 1 - scenes.row[:, k], across - 1 - scenes.column[:, k]
+        drawn = table[kind.clamp(min=0), scenes.size[:, k].clamp(min=0), :, rows, columns]  # (B, 4, H, W)
         tint = torch.where(colour[:, None] >= 0, PALETTE[colour.clamp(min=0)], 1.0)[:, :, None, None]
         cover = drawn[:, 3:] * (kind >= 0)[:, None, None, None]
         x = x + cover * (tint * drawn[:, :3] - x)

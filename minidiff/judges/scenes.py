@@ -8,7 +8,8 @@ the canvas x̂ drawn so far, changes it by d = m·(c − x̂); with the residual
 which is a handful of matrix products for all templates, places and colours at once. The best one is drawn on the canvas
 and the search goes on with what is left. Where the fit stays poor, a sweep takes each object out and fits it anew.
 
-32 and 64 px are pooled to 16 px first (as are their templates): a read picture is cheap, whatever its size.
+32 and 64 px are pooled to 16 px first (as are their templates): a read picture is cheap, whatever its size. Wide and
+tall pictures are read with templates of their own shape.
 """
 
 from dataclasses import dataclass, fields
@@ -32,8 +33,10 @@ from minidiff.data.scenes import (
     SIDES,
     SIZES,
     Scenes,
+    Size,
+    cells,
     grounds,
-    stamps,
+    windows,
 )
 from minidiff.validate import describe, require, require_floating
 
@@ -64,7 +67,7 @@ class Parsed:
 
 @dataclass(frozen=True)
 class _Templates:
-    """T drawings of one object, pooled to P = 256 pixels. Shapes, which come in six colours, stand before U sprites."""
+    """T drawings of one object, pooled to P pixels, one a cell: 256. Shapes, which come in six colours, stand before U sprites."""
 
     cover: Tensor  # (T, P)
     paint: Tensor  # (T, 3, P), colour times coverage; a shape is white here
@@ -77,21 +80,19 @@ class _Templates:
 
 
 @lru_cache
-def _templates(side: int) -> _Templates:
-    step, table = side // LATTICE, stamps(side)
+def _templates(size: Size) -> _Templates:
+    (step, rows, columns), table = cells(size), windows(size)
     cover, paint, label = [], [], []
     for kind in range(len(table)):
-        for size, name in enumerate(SIZES):
+        for extent, name in enumerate(SIZES):
             margin = round(RADIUS[name] * LATTICE - 0.5 + 1e-6)
-            places = range(margin, LATTICE - margin)
-            for row in places:
-                for column in places:
-                    top, left = (LATTICE - 1 - row) * step, (LATTICE - 1 - column) * step
-                    stamp = table[kind, size, :, top : top + side, left : left + side]
+            for row in range(margin, rows - margin):
+                for column in range(margin, columns - margin):
+                    stamp = table[kind, extent, :, rows - 1 - row, columns - 1 - column]
                     pooled = F.avg_pool2d(torch.cat([stamp[:3] * stamp[3:], stamp[3:]])[None], step)[0].flatten(1)
                     cover.append(pooled[3])
                     paint.append(pooled[:3])
-                    label.append((kind, size, row, column))
+                    label.append((kind, extent, row, column))
     labels = torch.tensor(label)
     m, colours, tinted = torch.stack(cover), torch.stack(paint), labels[:, 0] < len(SHAPES)
     sprites = colours[~tinted]
@@ -158,7 +159,7 @@ def _squared(t: _Templates, x: Tensor, ground: Tensor, which: Tensor, colour: Te
 
 def _rms(t: _Templates, x: Tensor, ground: Tensor, which: Tensor, colour: Tensor) -> Tensor:
     """In the pictures' unit of [−1, 1]."""
-    return 2 * (_squared(t, x, ground, which, colour) / (3 * LATTICE**2)).sqrt()
+    return 2 * (_squared(t, x, ground, which, colour) / (3 * x.shape[-1])).sqrt()
 
 
 def _swept(t: _Templates, x: Tensor, ground: Tensor, which: Tensor, colour: Tensor) -> tuple[Tensor, Tensor]:
@@ -212,10 +213,10 @@ def _reordered(t: _Templates, x: Tensor, ground: Tensor, which: Tensor, colour: 
 
 
 @lru_cache
-def _starts(side: int, ground: str) -> list[dict[str, Tensor] | None]:
+def _starts(side: Size, ground: str) -> list[dict[str, Tensor] | None]:
     """Where an exact reading may begin: from the one at hand (None); without large objects; with a large one that
     others stand before and split, a sprite, or on snow, whose sky is a colour too, a shape."""
-    if (side, ground) == (LATTICE, "plain"):
+    if cells(side)[0] == 1 and ground == "plain":
         return [None]
     kind, size = _templates(side).label[:, 0, None], _templates(side).label[:, 1, None]
     large, tint = size == SIZES.index("large"), torch.arange(len(COLOURS))
@@ -225,12 +226,12 @@ def _starts(side: int, ground: str) -> list[dict[str, Tensor] | None]:
     return [None, small, *(small | {"first": large & (kind == k) & (tint == c)} for k, c in looks)]
 
 
-def _exactly(t: _Templates, x: Tensor, ground: Tensor, which: Tensor, colour: Tensor, side: int, index: Tensor) -> None:
+def _exactly(t: _Templates, x: Tensor, ground: Tensor, which: Tensor, colour: Tensor, side: Size, index: Tensor) -> None:
     """Write exact readings over worse ones, where there are any: a model's pictures stay read as they are.
 
     Nor is time spent on them: a picture that was drawn is explained to the last bit in many places from the start.
     """
-    off = (x - _drawn(t, ground, which, colour)).abs().amax(1).sort(1).values[:, LATTICE**2 // 4]
+    off = (x - _drawn(t, ground, which, colour)).abs().amax(1).sort(1).values[:, x.shape[-1] // 4]
     for number, name in enumerate(GROUNDS):
         for start in _starts(side, name):
             open = (_rms(t, x, ground, which, colour) > NOTHING) & (index == number) & (off <= ROUNDED)
@@ -243,8 +244,9 @@ def _exactly(t: _Templates, x: Tensor, ground: Tensor, which: Tensor, colour: Te
                 which[open], colour[open] = (torch.where(exact, n, o) for n, o in zip(new, old))
 
 
-def _parse(x: Tensor, side: int) -> Parsed:
-    t, pool = _templates(side), lambda p: F.avg_pool2d(p, side // LATTICE).flatten(2)
+def _parse(x: Tensor, side: Size) -> Parsed:
+    t, (step, rows, columns) = _templates(side), cells(side)
+    pool = lambda p: F.avg_pool2d(p, step).flatten(2)
     x, empty = pool((x + 1) / 2), pool(grounds(side))
     # Objects cover both grounds alike; clamped, they cannot outvote the ground that shows.
     index = ((x[:, None] - empty) ** 2).sum(2).clamp(max=0.1).mean(-1).argmin(1)
@@ -262,7 +264,7 @@ def _parse(x: Tensor, side: int) -> Parsed:
             which[poor], colour[poor] = (torch.where(better, n, o) for n, o in zip(new, old))
     _exactly(t, x, ground, which, colour, side, index)
     error, left = _rms(t, x, ground, which, colour), x - _drawn(t, ground, which, colour)
-    patches = F.avg_pool2d((4 * left**2).mean(1).reshape(-1, 1, LATTICE, LATTICE), 4).sqrt()
+    patches = F.avg_pool2d((4 * left**2).mean(1).reshape(-1, 1, rows, columns), 4).sqrt()
     return Parsed(_scenes(t, which, colour, index), error, (error <= READABLE) & (patches.amax((1, 2, 3)) <= SPOTLESS))
 
 
@@ -277,12 +279,14 @@ def _scenes(t: _Templates, which: Tensor, colour: Tensor, ground: Tensor) -> Sce
 
 @torch.no_grad()
 def parse(pictures: Tensor, chunk: int = 256) -> Parsed:
-    """Read pictures (B, 3, S, S) in [−1, 1] of 16, 32 or 64 px. `ValueError` for other shapes, NaN or infinity."""
+    """Read pictures (B, 3, H, W) in [−1, 1], as `scenes.render` draws them. `ValueError` for other shapes, NaN or ∞."""
     require_floating("pictures", pictures, finite=True)
-    fits = pictures.ndim == 4 and pictures.shape[1] == 3 and pictures.shape[2] == pictures.shape[3]
-    require(fits and pictures.shape[-1] in SIDES, "pictures", describe(pictures), f"shape (B, 3, S, S), S in {SIDES}")
-    x = pictures.detach().float().cpu().clamp(-1, 1)
-    parts = [_parse(rows, x.shape[-1]) for rows in x.split(chunk)] if len(x) else [_parse(x, x.shape[-1])]
+    fits = pictures.ndim == 4 and pictures.shape[1] == 3
+    fits = fits and (pictures.shape[2] != pictures.shape[3] or pictures.shape[-1] in SIDES)
+    require(fits, "pictures", describe(pictures), f"shape (B, 3, S, S), S in {SIDES}, or wide or tall: `scenes.cells`")
+    x, (height, width) = pictures.detach().float().cpu().clamp(-1, 1), pictures.shape[2:]
+    size = height if height == width else (height, width)
+    parts = [_parse(rows, size) for rows in x.split(chunk)] if len(x) else [_parse(x, size)]
     join = lambda values: torch.cat(list(values))
     scenes = Scenes(*(join(getattr(p.scenes, f.name) for p in parts) for f in fields(Scenes)))
     return Parsed(scenes, join(p.error for p in parts), join(p.readable for p in parts))
@@ -293,7 +297,7 @@ def same(a: Scenes, b: Scenes) -> Tensor:
 
     def key(s: Scenes) -> Tensor:
         number = s.kind
-        for value, base in ((s.colour + 1, 8), (s.size, 4), (s.row, LATTICE), (s.column, LATTICE)):
+        for value, base in ((s.colour + 1, 8), (s.size, 4), (s.row, 2 * LATTICE), (s.column, 2 * LATTICE)):
             number = number * base + value
         return torch.where(s.kind >= 0, number, -1).sort(1).values
 
