@@ -27,7 +27,7 @@ from minidiff.nn.conv import ResBlock
 from minidiff.nn.embeddings import TimeEmbedding
 from minidiff.nn.init import groups
 from minidiff.schedules import Linear, Schedule
-from minidiff.shapes import expand_like, patchify, unpatchify
+from minidiff.shapes import patchify, unpatchify
 from minidiff.validate import describe, require, require_like, require_time
 
 
@@ -77,7 +77,9 @@ def pictures_in(tokens: Tensor, signs: Signs) -> list[Pictures]:
         fits = not at.numel() or (
             int(at.max()) < tokens.shape[1] and bool((tokens[row[ours, None], at] == signs.square).all())
         )
-        require(fits, "tokens", "a ratio without its squares", f"TIME and {n} squares after the one of {rows}×{columns}")
+        require(
+            fits, "tokens", "a ratio without its squares", f"TIME and {n} squares after the one of {rows}×{columns}"
+        )
     total = int((tokens == signs.square).sum())
     require(total == squares, "tokens", f"{total} squares", f"{squares}, as the ratios say")
     return [pictures for pictures in found if len(pictures.row)]
@@ -108,7 +110,8 @@ class Interleaved(nn.Module):
 
     tokens (B, L) int64: words and `Signs`, padding at the end alone. pixels (B, L, patch²·channels): the squares of
     pictures, each at its token, whatever elsewhere. shapes: (rows, columns) in squares of the pictures that the ratios
-    name. weight: λ of the pictures' loss beside the words' (arXiv 2408.11039). weigh: what an error of x̂0 counts at each time. truncated, theta: of the positions (`nn.rope`).
+    name. weight: λ of the pictures' loss beside the words' (arXiv 2408.11039). weigh: what an error of x̂0 counts at each
+    time. hidden: channels of the convolutions that squares go through. truncated, theta: of the positions (`nn.rope`).
     """
 
     def __init__(
@@ -129,7 +132,9 @@ class Interleaved(nn.Module):
     def layout(self, tokens: Tensor, found: Sequence[Pictures]) -> tuple[Tensor, rope.Rotary]:
         """Who may look at whom, (B, L, L), and the turn of each token's queries and keys."""
         owner = torch.full_like(tokens, -1)
-        places = torch.arange(tokens.shape[1], device=tokens.device).expand_as(tokens)[..., None].repeat(1, 1, 2).float()
+        places = (
+            torch.arange(tokens.shape[1], device=tokens.device).expand_as(tokens)[..., None].repeat(1, 1, 2).float()
+        )
         for shape, row, at, _ in found:
             owner[row[:, None], at] = at[:, :1].expand_as(at)  # where it begins is which picture it is
             inside = rope.interleaved(shape, truncated=self.truncated).to(places)

@@ -67,7 +67,7 @@ class Parsed:
 
 @dataclass(frozen=True)
 class _Templates:
-    """T drawings of one object, pooled to P pixels, one a cell: 256. Shapes, which come in six colours, stand before U sprites."""
+    """T drawings of one object, pooled to P cells (256). Shapes, which come in six colours, stand before U sprites."""
 
     cover: Tensor  # (T, P)
     paint: Tensor  # (T, 3, P), colour times coverage; a shape is white here
@@ -226,7 +226,7 @@ def _starts(side: Size, ground: str) -> list[dict[str, Tensor] | None]:
     return [None, small, *(small | {"first": large & (kind == k) & (tint == c)} for k, c in looks)]
 
 
-def _exactly(t: _Templates, x: Tensor, ground: Tensor, which: Tensor, colour: Tensor, side: Size, index: Tensor) -> None:
+def _exactly(t: _Templates, x: Tensor, ground: Tensor, which: Tensor, colour: Tensor, side: Size, on: Tensor) -> None:
     """Write exact readings over worse ones, where there are any: a model's pictures stay read as they are.
 
     Nor is time spent on them: a picture that was drawn is explained to the last bit in many places from the start.
@@ -234,7 +234,7 @@ def _exactly(t: _Templates, x: Tensor, ground: Tensor, which: Tensor, colour: Te
     off = (x - _drawn(t, ground, which, colour)).abs().amax(1).sort(1).values[:, x.shape[-1] // 4]
     for number, name in enumerate(GROUNDS):
         for start in _starts(side, name):
-            open = (_rms(t, x, ground, which, colour) > NOTHING) & (index == number) & (off <= ROUNDED)
+            open = (_rms(t, x, ground, which, colour) > NOTHING) & (on == number) & (off <= ROUNDED)
             open &= (which >= 0).sum(1) >= (3 if start is None else 0)
             if bool(open.any()):
                 args, old = (t, x[open], ground[open]), (which[open], colour[open])

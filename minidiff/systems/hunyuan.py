@@ -41,7 +41,9 @@ from minidiff.training import Batch, Draw, chunked, diffuse
 WORLD = World(families=("one", "relation"))
 PATCH, THETA = 4, 100.0
 """theta: of the positions. Sequences have 90 tokens here, so that 10,000 would leave half the pairs unturned."""
-TOKENS = WordTokenizer([*vocabulary(("short",)), "wide", "tall", "picture", "of", "the", "make", "turn", "into", "remove"])
+TOKENS = WordTokenizer(
+    [*vocabulary(("short",)), "wide", "tall", "picture", "of", "the", "make", "turn", "into", "remove"]
+)
 SIGNS = Signs(len(TOKENS), [(h // PATCH, w // PATCH) for h, w in ASPECTS.values()])
 
 Turn = str | Tensor

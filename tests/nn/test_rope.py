@@ -95,7 +95,9 @@ def public(parts: list) -> list[tuple[int, int]]:
             first += part
             continue
         h, w = part
-        found += [((2 * first + w * h - h) // 2 + i, (2 * first + w * h - w) // 2 + j) for i in range(h) for j in range(w)]
+        found += [
+            ((2 * first + w * h - h) // 2 + i, (2 * first + w * h - w) // 2 + j) for i in range(h) for j in range(w)
+        ]
         first += h * w
     return found
 
