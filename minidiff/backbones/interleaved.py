@@ -110,8 +110,9 @@ class Interleaved(nn.Module):
 
     tokens (B, L) int64: words and `Signs`, padding at the end alone. pixels (B, L, patch²·channels): the squares of
     pictures, each at its token, whatever elsewhere. shapes: (rows, columns) in squares of the pictures that the ratios
-    name. weight: λ of the pictures' loss beside the words' (arXiv 2408.11039). weigh: what an error of x̂0 counts at each
-    time. hidden: channels of the convolutions that squares go through. truncated, theta: of the positions (`nn.rope`).
+    name. hidden: channels of the convolutions that squares go through. weight: λ of the pictures' loss beside the
+    words' (arXiv 2408.11039). weigh: what an error of x̂0 counts at each time. truncated, theta: of the positions
+    (`nn.rope`).
     """
 
     def __init__(

@@ -21,7 +21,7 @@ from minidiff import times
 from minidiff.backbones.interleaved import Interleaved, Signs
 from minidiff.data.aspects import ASPECTS, NAMES, asked, aspects_of, drawn, moved
 from minidiff.data.captions import captions, vocabulary
-from minidiff.data.edits import Edit, edit_of
+from minidiff.data.edits import KINDS_OF_EDIT, Edit, edit_of
 from minidiff.data.prompts import Prompt, World, place
 from minidiff.data.scenes import Object, assemble
 from minidiff.denoiser import Denoiser
@@ -84,12 +84,17 @@ def silenced(tokens: Tensor) -> Tensor:
     return torch.where((tokens >= N_SPECIALS) & (tokens < len(TOKENS)), UNKNOWN, tokens)
 
 
-def stories(n: int, world: World, generator: Generator, split: str) -> tuple[list[Prompt], Tensor, list[Edit]]:
+def instruction(objects: list[Object], rng: Random) -> Edit:
+    """A random edit. The only object is not removed: empty pictures are alike, and any would be as told."""
+    return edit_of(objects, rng, rng.choice(KINDS_OF_EDIT if len(objects) > 1 else KINDS_OF_EDIT[:2]))
+
+
+def stories(n: int, world: World, generator: Generator, split: str | None) -> tuple[list[Prompt], Tensor, list[Edit]]:
     """n scenes of any shape, (n,) int64 which, and an edit of each, with the objects before and after."""
     prompts = world.prompts(n, generator, split)
     aspects = torch.randint(len(NAMES), (n,), generator=generator)
     scenes, rng = moved(place(prompts, generator), aspects, generator), Random(repr(prompts))
-    return prompts, aspects, [edit_of(scenes.objects(i), rng) for i in range(n)]
+    return prompts, aspects, [instruction(scenes.objects(i), rng) for i in range(n)]
 
 
 def pictures_of(objects: Sequence[list[Object]], aspects: Tensor) -> list[Tensor]:
@@ -179,7 +184,7 @@ def _share(right: Sequence[bool]) -> float:
     return round(Score(sum(right), len(right)).share, 4)
 
 
-def drawing(model: Interleaved, world: World, w: float, n: int, split: str = "test") -> dict[str, float]:
+def drawing(model: Interleaved, world: World, w: float, n: int, split: str | None = "test") -> dict[str, float]:
     """By family: the share of ratios and of pictures that are as asked, and as the next caption asks (the control)."""
     found = {}
     for family in world.families:
@@ -195,7 +200,7 @@ def drawing(model: Interleaved, world: World, w: float, n: int, split: str = "te
     return found
 
 
-def editing(model: Interleaved, world: World, w: float, n: int, split: str = "test") -> dict[str, float]:
+def editing(model: Interleaved, world: World, w: float, n: int, split: str | None = "test") -> dict[str, float]:
     """The share of edits that are as told, with the earlier picture, and (the control) with another in its place.
 
     another: of the same shape, from another scene. ratio: the edited picture has the shape of the earlier one. kept:
@@ -223,7 +228,7 @@ def editing(model: Interleaved, world: World, w: float, n: int, split: str = "te
     return found
 
 
-def conversing(model: Interleaved, world: World, w: float, n: int, split: str = "test") -> dict[str, float]:
+def conversing(model: Interleaved, world: World, w: float, n: int, split: str | None = "test") -> dict[str, float]:
     """Two turns: the model draws a caption, then edits its own picture; right if it shows the caption, edited."""
     prompts, aspects, _ = stories(n, world, seeded(2), split)
     told = [asked(text, aspect) for text, aspect in zip(captions(prompts), aspects.tolist())]
@@ -232,7 +237,7 @@ def conversing(model: Interleaved, world: World, w: float, n: int, split: str = 
     fine = [i for i, (prompt, things) in enumerate(zip(prompts, seen)) if things and shows(prompt, things)]
     if not fine:
         return {f"second turn, w={w:g}": 0.0}
-    edits = [edit_of(seen[i] or [], rng) for i in fine]
+    edits = [instruction(seen[i] or [], rng) for i in fine]
     rows = [[told[i], first[i], edit.text] for i, edit in zip(fine, edits)]
     second = read(generate(model, rows, w, range(n, n + len(fine))))
     return {f"second turn, w={w:g}": _share([as_told(edit.after, things) for edit, things in zip(edits, second)])}
