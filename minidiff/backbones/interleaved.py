@@ -39,7 +39,7 @@ class Signs:
 
     def __init__(self, vocab: int, shapes: Sequence[tuple[int, int]]):
         self.begin, self.finish, self.time, self.square, self.ratio = range(vocab, vocab + 5)
-        self.shapes = [tuple(shape) for shape in shapes]
+        self.shapes = [(rows, columns) for rows, columns in shapes]
         require(bool(self.shapes) and all(min(s) >= 1 for s in self.shapes), "shapes", shapes, "(rows, columns), ≥ 1")
 
     def __len__(self) -> int:

@@ -42,7 +42,7 @@ def drawn(scenes: Scenes, aspects: Tensor) -> list[Tensor]:
 
 def aspects_of(pictures: Sequence[Tensor]) -> Tensor:
     """(B,) int64: the number in ASPECTS of each picture (3, H, W). `ValueError` for another shape."""
-    sizes = list(ASPECTS.values())
+    sizes: list[tuple[int, ...]] = list(ASPECTS.values())
     for picture in pictures:
         size = tuple(picture.shape)
         require(size[:1] == (3,) and size[1:] in sizes, "pictures", f"one of shape {size}", f"(3, H, W) of {sizes}")

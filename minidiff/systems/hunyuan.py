@@ -89,8 +89,11 @@ def instruction(objects: list[Object], rng: Random) -> Edit:
     return edit_of(objects, rng, rng.choice(KINDS_OF_EDIT if len(objects) > 1 else KINDS_OF_EDIT[:2]))
 
 
-def stories(n: int, world: World, generator: Generator, split: str | None) -> tuple[list[Prompt], Tensor, list[Edit]]:
+def stories(
+    n: int, world: World, generator: Generator | int, split: str | None
+) -> tuple[list[Prompt], Tensor, list[Edit]]:
     """n scenes of any shape, (n,) int64 which, and an edit of each, with the objects before and after."""
+    generator = torch.Generator().manual_seed(generator) if isinstance(generator, int) else generator
     prompts = world.prompts(n, generator, split)
     aspects = torch.randint(len(NAMES), (n,), generator=generator)
     scenes, rng = moved(place(prompts, generator), aspects, generator), Random(repr(prompts))
@@ -188,7 +191,7 @@ def drawing(model: Interleaved, world: World, w: float, n: int, split: str | Non
     """By family: the share of ratios and of pictures that are as asked, and as the next caption asks (the control)."""
     found = {}
     for family in world.families:
-        prompts, aspects, _ = stories(n, World(world.kinds, world.colours, (family,)), seeded(0), split)
+        prompts, aspects, _ = stories(n, World(world.kinds, world.colours, (family,)), 0, split)
         told = [asked(text, aspect) for text, aspect in zip(captions(prompts), aspects.tolist())]
         made = generate(model, [[text] for text in told], w, range(n))
         chosen, seen = aspects_of(made), read(made)
@@ -206,7 +209,7 @@ def editing(model: Interleaved, world: World, w: float, n: int, split: str | Non
     another: of the same shape, from another scene. ratio: the edited picture has the shape of the earlier one. kept:
     of objects that no instruction named, the share that is still there, within a cell.
     """
-    _, aspects, edits = stories(n, world, seeded(1), split)
+    _, aspects, edits = stories(n, world, 1, split)
     before = pictures_of([edit.before for edit in edits], aspects)
     other = [before[next((j % n for j in range(i + 1, i + n) if aspects[j % n] == aspects[i]), i)] for i in range(n)]
     found = {}
@@ -230,7 +233,7 @@ def editing(model: Interleaved, world: World, w: float, n: int, split: str | Non
 
 def conversing(model: Interleaved, world: World, w: float, n: int, split: str | None = "test") -> dict[str, float]:
     """Two turns: the model draws a caption, then edits its own picture; right if it shows the caption, edited."""
-    prompts, aspects, _ = stories(n, world, seeded(2), split)
+    prompts, aspects, _ = stories(n, world, 2, split)
     told = [asked(text, aspect) for text, aspect in zip(captions(prompts), aspects.tolist())]
     first = generate(model, [[text] for text in told], w, range(n))
     seen, rng = read(first), Random(0)

@@ -7,8 +7,10 @@ that builds it, and with what the whole model does when one of its tokens is ano
 import pytest
 import torch
 from _copied import shaken
-from diffusers import QwenImage21Transformer2DModel
-from diffusers.models.transformers.transformer_qwenimage21 import build_qwenimage21_block_causal_mask
+from diffusers.models.transformers.transformer_qwenimage21 import (
+    QwenImage21Transformer2DModel,
+    build_qwenimage21_block_causal_mask,
+)
 from torch import Tensor
 
 from minidiff.nn import masks
@@ -54,7 +56,7 @@ def test_the_mask_is_theirs(parts):
     assert not torch.equal(masks.causal(n), dense)  # the control: without the pictures' own blocks
 
 
-def net() -> QwenImage21Transformer2DModel:
+def net():
     return shaken(
         QwenImage21Transformer2DModel(
             patch_size=1, in_channels=4, out_channels=4, num_layers=2, attention_head_dim=16, num_attention_heads=2,

@@ -13,7 +13,7 @@ from minidiff.data.scenes import COLOURS, SHAPES
 from minidiff.encoders.tokenizer import END, PAD, START, UNKNOWN
 from minidiff.judges.sentences import read as sentence
 from minidiff.optim import Muon, muon_groups
-from minidiff.randomness import initialised, seeded
+from minidiff.randomness import initialised
 from minidiff.shapes import patchify
 from minidiff.systems import hunyuan
 from minidiff.training import fit, step_generator
@@ -22,7 +22,7 @@ SMALL = World(SHAPES[:3], COLOURS[:4], ("one",))
 
 
 def truth(n: int, world: World = hunyuan.WORLD, split: str | None = "test"):
-    prompts, aspects, edits = hunyuan.stories(n, world, seeded(0), split)
+    prompts, aspects, edits = hunyuan.stories(n, world, 0, split)
     before, after = (hunyuan.pictures_of([getattr(e, k) for e in edits], aspects) for k in ("before", "after"))
     return prompts, aspects, edits, before, after
 
