@@ -307,7 +307,7 @@ def same(a: Scenes, b: Scenes) -> Tensor:
 
     def key(s: Scenes) -> Tensor:
         number = s.kind
-        for value, base in ((s.colour + 1, 8), (s.size, 4), (s.row, LATTICE), (s.column, LATTICE)):
+        for value, base in ((s.colour + 1, 8), (s.size, 4), (s.row, 2 * LATTICE), (s.column, 2 * LATTICE)):
             number = number * base + value
         return torch.where(s.kind >= 0, number, -1).sort(1).values
 

@@ -36,6 +36,14 @@ def spans(n: int, whole: Sequence[tuple[int, int]], device: torch.device | None 
     return mask
 
 
+def blocks(owner: Tensor) -> Tensor:
+    """owner (…, L) int64: which picture each token belongs to, −1 for words → (…, L, L): `spans`, row by row.
+
+    Causal, and tokens of one picture look at one another: q ≥ kv, or the same picture (arXiv 2509.23951).
+    """
+    return causal(owner.shape[-1], owner.device) | (packed(owner) & (owner >= 0)[..., None])
+
+
 def keys(valid: Tensor) -> Tensor:
     """(B, M) bool, True for real tokens → (B, 1, M): nobody looks at the others (padding)."""
     require(valid.dtype == torch.bool and valid.ndim == 2, "valid", describe(valid), "bool, shape (B, M)")

@@ -42,25 +42,57 @@ def four_axes(text: int, *sizes: int) -> Tensor:
     return torch.cat([torch.nn.functional.pad(torch.arange(float(text))[:, None], (3, 0)), picture])
 
 
+def interleaved(*parts: int | tuple[int, int], truncated: bool = True) -> Tensor:
+    """Texts and pictures in a row, on two axes (HunyuanImage 3.0, arXiv 2509.23951): (L, 2) float32, row and column.
+
+    parts: a number of words, or the (rows, columns) of a picture's tokens. A word that is the p-th token stands at
+    (p, p). Token (i, j) of a picture of h×w that begins as token L stands at (β_y + i, β_x + j), with
+
+        β_y = L + (w·h − h)/2,    β_x = L + (w·h − w)/2,
+
+    so that its middle is (L + (w·h − 1)/2) on both axes, the middle of the places that as many words would have: it is
+    centred on the diagonal, and text goes on at L + w·h. Where one of h, w is odd and the other even, one β ends in ½.
+    truncated: the public code rounds positions down there, which moves the picture half a step off the diagonal on that
+    axis; False keeps it in the middle. Distances inside the picture are the same.
+    """
+    places, first = [], 0
+    for part in parts:
+        if isinstance(part, int):
+            places.append((first + torch.arange(float(part)))[:, None].expand(-1, 2))
+            first += part
+            continue
+        h, w = part
+        places.append(grid(h, w) + first + torch.tensor([(w * h - h) / 2, (w * h - w) / 2]))
+        first += w * h
+    found = torch.cat(places) if places else torch.zeros(0, 2)
+    return found.floor() if truncated else found
+
+
 class Rotary:
     """A rotation for `Block(rotate=…)`: positions (L, axes) or (B, L, axes); axes: numbers of a head for each axis.
 
     axes are even and add up to the head's width. theta: the slowest pair of an axis turns by 1/theta^(1 − 2/width)
     a step. Angles are computed in float64 and kept in float32: large positions keep their precision.
+
+    woven: axes, all alike, share the frequencies of one axis as wide as the head, pair by pair in turn: pair k turns by
+    theta^(−2k/Σ axes) on axis k mod n. A word at (p, p) then turns as in a language model with one axis, to the bit,
+    so that one can learn to draw (arXiv 2509.23951).
     """
 
-    def __init__(self, positions: Tensor, axes: Sequence[int], theta: float = 10_000.0):
+    def __init__(self, positions: Tensor, axes: Sequence[int], theta: float = 10_000.0, woven: bool = False):
         fits = positions.ndim in (2, 3) and positions.shape[-1] == len(axes)
         require(fits, "positions", describe(positions), f"shape (L, {len(axes)}) or (B, L, {len(axes)})")
         require(all(a > 0 and a % 2 == 0 for a in axes), "axes", tuple(axes), "even positive widths")
+        require(not woven or len(set(axes)) == 1, "axes", tuple(axes), "widths that are all alike, as they are woven")
         exact = positions.to(
             "cpu" if positions.device.type == "mps" else positions.device
         ).double()  # mps has no float64
-        angles = []
-        for axis, width in enumerate(axes):
-            rank = torch.arange(0, width, 2, dtype=torch.float64, device=exact.device) / width
-            angles.append(exact[..., axis, None] * theta**-rank)  # (…, L, width/2)
-        turned, self.width = torch.cat(angles, -1), sum(axes)
+        rates = lambda width: theta ** -(torch.arange(0, width, 2, dtype=torch.float64, device=exact.device) / width)
+        self.width = sum(axes)
+        if woven:
+            turned = exact.repeat(*[1] * (exact.ndim - 1), axes[0] // 2) * rates(self.width)  # (…, L, width/2)
+        else:
+            turned = torch.cat([exact[..., axis, None] * rates(width) for axis, width in enumerate(axes)], -1)
         self.cos, self.sin = (wave.float().to(positions.device) for wave in (turned.cos(), turned.sin()))
 
     def __call__(self, heads: Tensor) -> Tensor:

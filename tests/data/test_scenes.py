@@ -1,6 +1,7 @@
 """Scenes are drawn as said: areas in closed form, places exact, the same picture at every size, errors named."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -9,6 +10,7 @@ from hypothesis import strategies as st
 
 from minidiff.data.prompts import World, place
 from minidiff.data.scenes import (
+    CELLS,
     COLOURS,
     KINDS,
     LATTICE,
@@ -116,6 +118,29 @@ def test_sprites_and_snow(side):
     assert all(float(stamps(side)[k, 2, 3].sum()) > 0.15 * (2 * RADIUS["large"] * side) ** 2 for k in range(len(KINDS)))
 
 
+@pytest.mark.parametrize("side", SIDES)
+@pytest.mark.parametrize("cells", CELLS)
+def test_a_wide_or_tall_picture_is_a_square_one_with_more_ground(side, cells):
+    """To the bit: the square picture stands in it, moved by the cells that its objects are moved."""
+    (rows, columns), step = cells, side // LATTICE
+    scenes = place(World().prompts(40, 3), 4)
+    wide, square, down, right = render(scenes, side, cells), render(scenes, side), rows - 16, columns - 16
+    assert wide.shape == (40, 3, rows * step, columns * step)
+    assert torch.equal(wide[:, :, :side, :side], square)
+    moved = replace(scenes, row=scenes.row + down, column=scenes.column + right)
+    assert torch.equal(render(moved, side, cells)[:, :, down * step :, right * step :], square)
+    assert torch.equal(render(moved, side, cells), wide) == (cells == (16, 16))
+    far = render(scene(("circle", "red", "small", rows - 3, columns - 3)), side, cells)
+    assert bool((far[0, :, : 8 * step, : 8 * step] == 2 * LIGHT - 1).all())
+    torch.testing.assert_close((far[0, :, step * (rows - 3), step * (columns - 3)] + 1) / 2, PALETTE[0])
+
+
+def test_snow_lies_on_three_eighths_of_any_picture():
+    snow = (render(scene(ground="snow"), 32, (16, 24))[0] + 1) / 2
+    assert snow[:, 20:].min() == 1 > float(snow[0, 19, 47])
+    assert torch.equal(snow[:, :, :32], grounds(32)[1])
+
+
 def test_rows_of_a_batch_do_not_depend_on_each_other():
     scenes = place(World().prompts(20, 3), 4)
     assert torch.equal(render(scenes)[7:9], render(scenes[7:9]))
@@ -146,6 +171,10 @@ def test_bad_input_is_named():
     good = scene(("circle", "red", "medium", 8, 8))
     with pytest.raises(ValueError, match="side: got 20, expected one of"):
         render(good, 20)
+    with pytest.raises(ValueError, match=r"cells: got \(16, 40\), expected one of"):
+        render(good, 16, (16, 40))
+    with pytest.raises(ValueError, match=r"off the lattice, expected 0 … 15, 0 … 23"):
+        render(scene(("circle", "red", "medium", 8, 24)), 16, (16, 24))
     with pytest.raises(ValueError, match="scenes: got a cat, expected shapes only at 16 px"):
         render(scene(("cat", None, "medium", 8, 8)), 16)
     with pytest.raises(ValueError, match="off the lattice"):

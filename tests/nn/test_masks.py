@@ -39,6 +39,22 @@ def test_packed(owner):
     assert torch.equal(masks.packed(torch.tensor([owner, owner[::-1]]))[0], expected)
 
 
+@few
+@given(st.lists(st.tuples(st.integers(0, 3), st.integers(1, 4)), min_size=1, max_size=4))
+def test_blocks_are_spans_row_by_row(parts):
+    """Words, then a picture, and so on; pictures that touch stay two."""
+    owner, whole = [], []
+    for k, (words, squares) in enumerate(parts):
+        owner += [-1] * words
+        whole.append((len(owner), len(owner) + squares))
+        owner += [k] * squares
+    one, other = torch.tensor(owner), torch.full((len(owner),), -1)
+    assert torch.equal(masks.blocks(one), masks.spans(len(owner), whole))
+    rows = masks.blocks(torch.stack([one, other]))
+    assert torch.equal(rows[0], masks.spans(len(owner), whole))
+    assert torch.equal(rows[1], masks.causal(len(owner)))
+
+
 def test_keys_close_columns_for_every_row():
     valid = torch.tensor([[True, True, False], [False, True, True]])
     closed = masks.keys(valid)
@@ -99,6 +115,10 @@ LEAKS = {
     "prefix": (masks.prefix(3, 6), lambda i, j: j <= i or max(i, j) < 3),
     "packed": (masks.packed(torch.tensor([0, 1, 1, 0, 2, 2])), lambda i, j: "011022"[i] == "011022"[j]),
     "temporal": (masks.temporal(3, 2), lambda i, j: j // 2 <= i // 2),
+    "blocks": (
+        masks.blocks(torch.tensor([-1, 0, 0, 1, 1, -1])),
+        lambda i, j: j <= i or ("-0011-"[i] == "-0011-"[j] != "-"),
+    ),
     "none": (None, lambda i, j: True),  # the control: without a mask a token changes all
 }
 

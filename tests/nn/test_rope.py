@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from minidiff.nn.rope import Rotary, grid
+from minidiff.nn.rope import Rotary, grid, interleaved
 from minidiff.randomness import randn, seeded
 
 few = settings(max_examples=25, deadline=None)
@@ -86,6 +86,65 @@ def test_large_positions_keep_their_precision():
     assert gap(rough.cos().double(), exact.cos()) > 1e-3  # the control: the same in float32
 
 
+def public(parts: list) -> list[tuple[int, int]]:
+    """HunyuanImage 3.0's positions said again, token by token in whole numbers: (2L + wh − h)/2 + i, rounded down."""
+    found, first = [], 0
+    for part in parts:
+        if isinstance(part, int):
+            found += [(p, p) for p in range(first, first + part)]
+            first += part
+            continue
+        h, w = part
+        found += [
+            ((2 * first + w * h - h) // 2 + i, (2 * first + w * h - w) // 2 + j) for i in range(h) for j in range(w)
+        ]
+        first += h * w
+    return found
+
+
+PARTS = st.lists(st.one_of(st.integers(0, 7), st.tuples(st.integers(1, 9), st.integers(1, 9))), max_size=6)
+
+
+@given(PARTS)
+def test_interleaved_positions_are_the_public_ones(parts):
+    places = interleaved(*parts)
+    assert places.dtype == torch.float32
+    assert places.tolist() == [list(place) for place in public(parts)]
+
+
+@few
+@given(st.integers(0, 9), st.integers(1, 12), st.integers(1, 12))
+def test_rounding_down_costs_half_a_step_where_one_side_is_odd_and_the_other_even(first, h, w):
+    exact, kept = (interleaved(first, (h, w), 3, truncated=cut)[first:] for cut in (False, True))
+    middle = first + (w * h - 1) / 2
+    assert exact[: h * w].mean(0).tolist() == pytest.approx([middle, middle])  # on the diagonal, whatever the shape
+    lost = [0.5 * (h % 2 == 1 and w % 2 == 0), 0.5 * (h % 2 == 0 and w % 2 == 1)]
+    assert (exact - kept)[: h * w].tolist() == [lost] * (h * w)
+    assert (sum(lost) > 0) == (h % 2 != w % 2)
+    assert torch.equal(exact[h * w :], kept[h * w :])  # text goes on as if the picture had been so many words
+    assert exact[h * w :, 0].tolist() == [first + h * w + k for k in range(3)]
+
+
+@pytest.mark.parametrize("width", [4, 8, 24])
+def test_woven_axes_share_the_frequencies_of_one(width):
+    """cos and sin of HunyuanImage 3.0's table, said again: pair k of a head turns on axis k mod 2."""
+    places = interleaved(3, (2, 4), 2, (5, 2))
+    turn = Rotary(places, (width // 2, width // 2), woven=True)
+    angle = lambda place, k: place[k % 2] * 10_000 ** (-2 * k / width)
+    angles = torch.tensor([[angle(place, k) for k in range(width // 2)] for place in places.tolist()])
+    assert gap(turn.cos, angles.cos()) <= 1e-5
+    assert gap(turn.sin, angles.sin()) <= 1e-5
+    apart = Rotary(places, (width // 2, width // 2)) if width % 4 == 0 else turn
+    assert width == 4 or gap(apart.cos, angles.cos()) > 0.1  # the control: each axis with frequencies of its own
+
+
+def test_woven_words_turn_as_in_a_language_model():
+    """On the diagonal two woven axes are one, to the bit; two axes side by side are not."""
+    one, heads = Rotary(torch.arange(12.0)[:, None], (16,))(Q), interleaved(12)
+    assert torch.equal(Rotary(heads, (8, 8), woven=True)(Q), one)
+    assert gap(Rotary(heads, (8, 8))(Q), one) > 0.1
+
+
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
 def test_types_are_kept(dtype):
     turn = Rotary(grid(2, 2, 3), AXES)
@@ -101,6 +160,7 @@ def test_types_are_kept(dtype):
         (lambda: Rotary(grid(3, 4), (16,)), "positions"),
         (lambda: Rotary(grid(3, 4), (5, 11)), "axes"),
         (lambda: Rotary(grid(3, 4), (16, 0)), "axes"),
+        (lambda: Rotary(grid(3, 4), (4, 12), woven=True), "axes"),
         (lambda: Rotary(grid(3, 4), (4, 4))(Q), "heads"),
         (lambda: Rotary(grid(3, 5), (8, 8))(Q), "heads"),
     ],
