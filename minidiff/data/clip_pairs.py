@@ -1,4 +1,4 @@
-"""Minimal pairs of clips: prompts that differ in one thing, so that a generator which misses it cannot be right on both."""
+"""Minimal pairs of clips: prompts that differ in one thing. A generator that misses it is not right on both."""
 
 from dataclasses import replace
 from random import Random
