@@ -81,7 +81,7 @@ def decode(video: bytes) -> np.ndarray:
     """The frames of a video, (T, H, W, 3) uint8: what `encode` was given, but for the codec's losses."""
     import av
 
-    with av.open(io.BytesIO(video)) as file:
+    with av.open(io.BytesIO(video), "r") as file:
         return np.stack([frame.to_ndarray(format="rgb24") for frame in file.decode(video=0)])
 
 

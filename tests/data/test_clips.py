@@ -9,14 +9,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from minidiff.data.clip_captions import caption, captions, vocabulary
+from minidiff.data.clip_pairs import CONTRASTS, minimal_pairs
 from minidiff.data.clips import (
-    CONTRASTS,
     HELD_OUT,
     ClipPrompt,
     Clips,
     ClipWorld,
     Mover,
-    minimal_pairs,
     place,
     render,
 )

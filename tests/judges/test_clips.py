@@ -5,7 +5,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from minidiff.data.clips import ClipPrompt, Clips, ClipWorld, Mover, minimal_pairs, place, render
+from minidiff.data.clip_pairs import minimal_pairs
+from minidiff.data.clips import ClipPrompt, Clips, ClipWorld, Mover, place, render
 from minidiff.data.motions import DIRECTIONS, MOTIONS, SPEEDS
 from minidiff.data.scenes import CELLS, KINDS, SIZES
 from minidiff.judges.clips import looks_right, matches, sightings, tracks
