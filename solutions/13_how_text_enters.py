@@ -534,7 +534,7 @@ show.table(tried, ["2 seeds, 8 steps", "10⁶ multiplications", "off by", "with 
 # error is 15 to 30 times larger.
 #
 # What differs besides the merging: six shared blocks are six rounds of attention, three double ones three; and "equal work" means fewer pictures and a schedule that ends sooner, not a smaller batch. So this does not say that shared weights are worse, only that rounds are not worth their work in a world that two
-# rounds can solve (13-both-ways: patches know their words from the second block on).
+# rounds can solve (13-both-ways: with most seeds patches know their words from the second block on).
 #
 # Not tried: the same number of blocks for all, with wider shared ones; sentences of more than five words; more than 150 steps, where the last thousandths would count.
 #
