@@ -122,7 +122,9 @@ EXERCISE = Exercise(
         "`heard = read.sum(2)`, `part = read / heard.clamp(min=1e-30)[..., None]`, and for the words "
         "`mean[:, :M, M:].sum(2) * told`.",
     ),
-    expected="EXPECTED",
+    expected="of what they read of words, patches on the left give 0.35 ± 0.10 to those for their own thing and 0.27 ± "
+    "0.10 to the other's in the first block, 0.88 ± 0.04 and 0.04 ± 0.03 in the last (5 listeners, mean of both "
+    "sentences).",
     trap="a map of a joint attention has four corners, and the two in question are of the same shape turned over. "
     "Both look like blobs on a picture.",
 )  # fmt: skip

@@ -115,9 +115,9 @@ EXERCISE = Exercise(
         "for the picture's, and in total?",
         "Work: `(M + N) * (4 * dim**2 + 2 * dim * hidden) + 2 * (M + N)**2 * dim`, and 6·dim² for each set.",
     ),
-    expected="at equal parameters three double blocks do 0.516 of the work of six shared ones here, 0.50004 at Flux 1's "
-    "sizes. Block for block a double one does 1.032 and 1.0001 times the work (exact: nothing is drawn).",
+    expected="at equal parameters three double blocks do 0.516 of the work of six shared ones here, 0.50004 at Flux "
+    "1's sizes. Block for block a double one does 1.032 and 1.0001 times the work (exact: nothing is drawn).",
     trap="more weights feel like more work. Each token meets one set, whichever it is: a weight of a double block is "
-    "used M or N times, one of a shared block M + N times. So as many weights do half the work, and of half as many "
-    "blocks half as many softmaxes; the modulations alone cost the same.",
+    "used M or N times, one of a shared block M + N times. So as many weights do half the work, and half as many "
+    "blocks have half as many softmaxes; the modulations alone cost the same.",
 )  # fmt: skip

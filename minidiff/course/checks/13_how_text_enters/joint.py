@@ -174,7 +174,9 @@ EXERCISE = Exercise(
         "`seen = F.pad(told, (0, N), value=True)`; `F.scaled_dot_product_attention(q, k, v, seen[:, None, None])` with "
         "q, k, v of text and picture joined by `torch.cat(…, 2)`; `mixed.split([M, N], 1)` gives each its part.",
     ),
-    expected="EXPECTED",
+    expected="of 21 unseen scenes 0.97 ± 0.06 are drawn; with another's caption none of them, but that caption's scene "
+    "in 0.98 ± 0.04 of all cases (5 seeds, 150 steps). In the last block the text's q, out, up and down get no "
+    "gradient.",
     trap="all of these learn, and one set of weights is a good design, too. What they compute is another thing: "
     "weights that somebody else has trained fit one of them only.",
 )  # fmt: skip

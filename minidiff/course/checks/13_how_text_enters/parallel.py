@@ -145,9 +145,9 @@ EXERCISE = Exercise(
         "`a, b = inside.chunk(2, -1)` where gated, `a * F.silu(b)`; else `F.gelu(inside, approximate=\"tanh\")`. "
         "`x + gate * out(torch.cat([mixed.transpose(1, 2).flatten(2), made], -1))`.",
     ),
-    expected="gates ten times smaller: the block changes x ten times less, and the two differ a hundred times less. The "
-    "slopes from 0.1 to 0.01 are 1.0000 and 1.9997 ± 0.0004; at gate 1 they differ by 0.26 ± 0.01 of what the block "
-    "changes (5 seeds).",
+    expected="gates ten times smaller: the block changes x ten times less, and the two differ a hundred times less. "
+    "The slopes from 0.1 to 0.01 are 1.0000 and 1.9997 ± 0.0004; at gate 1 they differ by 0.26 ± 0.01 of what the "
+    "block changes (5 seeds).",
     trap="in turn or side by side hardly differ in a block that changes little, so that nothing looks wrong. The "
     "order in which two parts stand in one map leaves every shape as it is.",
 )  # fmt: skip
