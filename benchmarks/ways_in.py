@@ -6,7 +6,6 @@
 
 runs      `systems.ways_in`, each trained anew from seeds 0, 1, 2 (0 is the shipped one): its scores and CPU seconds
 closed    `double` trained anew from the same seeds, but no word ever looks at the picture
-work      `double` with as much work a call as `shared`, so with more parameters, from the same seeds
 unfilled  `single` whose sentences are not filled up to one length (seed 0): what it draws of the same sentences at
           several lengths; `unfilled FOLDER` measures a network that was trained before
 streams   inside the shipped models (`systems.streams`): how far the text's states move from block to block, how much
@@ -31,7 +30,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from benchmarks._timing import alternate, machine
-from minidiff.backbones.mmdit import MMDiT, width_of
+from minidiff.backbones.mmdit import width_of
 from minidiff.backbones.single_stream import SingleStream
 from minidiff.checkpoints import write_whole
 from minidiff.conditioning import Conditioned
@@ -46,7 +45,6 @@ from minidiff.systems.generator import Read
 from minidiff.systems.readers import read_chat
 from minidiff.weights import load_into, record
 
-WORK_HIDDEN = 440
 RESULTS = Path(__file__).parent / "results" / "ways_in.json"
 SEEDS = 3
 LEVELS = (0.9, 0.7, 0.5, 0.3)
@@ -79,12 +77,6 @@ def build_closed() -> Denoiser:
     return model
 
 
-def build_work() -> Denoiser:
-    """Six double blocks in place of three: 25 Mflop a call, as `shared` has, and 1.13 million parameters."""
-    net = MMDiT(**ways_in.SIZE, double=6, ends=True, hidden=WORK_HIDDEN, rotary=ways_in.THREE)
-    return Denoiser(Conditioned(ways_in.reader(), net), Linear(), X0, velocity_weight)
-
-
 def build_unfilled() -> Denoiser:
     with_pads = lambda hidden: SingleStream(
         **ways_in.SIZE, depth=5, refiners=1, hidden=hidden, rotary=ways_in.THREE, cond_dim=64
@@ -94,9 +86,8 @@ def build_unfilled() -> Denoiser:
 
 
 CLOSED = replace(ways_in.DOUBLE, name="ways-in-closed", build=build_closed)
-WORK = replace(ways_in.DOUBLE, name="ways-in-work", build=build_work)
 UNFILLED = replace(ways_in.SINGLE, name="ways-in-single", build=build_unfilled)
-BESIDES = {"closed": CLOSED, "work": WORK}
+BESIDES = {"closed": CLOSED}
 
 
 def runs(chosen: Sequence[str]) -> None:
@@ -113,10 +104,6 @@ def runs(chosen: Sequence[str]) -> None:
 
 def closed(chosen: Sequence[str]) -> None:
     runs(["closed", *chosen])
-
-
-def work(chosen: Sequence[str]) -> None:
-    runs(["work", *chosen])
 
 
 def filled(least: int) -> Read:
@@ -224,14 +211,14 @@ def look(chosen: Sequence[str]) -> None:
 
 
 PARTS = {
-    "runs": runs, "closed": closed, "work": work, "unfilled": unfilled, "streams": look, "seconds": seconds,
+    "runs": runs, "closed": closed, "unfilled": unfilled, "streams": look, "seconds": seconds,
 }  # fmt: skip
 
 
 def main(arguments: list[str]) -> None:
     any_sign()
     torch.set_num_threads(1)
-    if arguments[:1] in (["runs"], ["closed"], ["work"], ["unfilled"]):
+    if arguments[:1] in (["runs"], ["closed"], ["unfilled"]):
         return PARTS[arguments[0]](arguments[1:])
     if unknown := [name for name in arguments if name not in PARTS]:
         sys.exit(f"ways_in: got {unknown}, expected some of {list(PARTS)}")

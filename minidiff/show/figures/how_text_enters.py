@@ -71,7 +71,11 @@ def places(found: Mapping[str, tuple[Tensor, Tensor]], title: str) -> None:
                 ax.annotate(str(k + 1), (column, row), (4, 4), textcoords="offset points", fontsize=8)
         else:
             ax.annotate(
-                f"all {len(text)} words", text[0].tolist()[::-1], (7, -11), textcoords="offset points", fontsize=8
+                f"all {len(text)} words",
+                (float(text[0, 1]), float(text[0, 0])),
+                (7, -11),
+                textcoords="offset points",
+                fontsize=8,
             )
         ax.set(title=name, xlabel="column", aspect="equal")
         ax.invert_yaxis()
