@@ -152,7 +152,8 @@ def test_a_sandwich_adds_a_vector_of_bounded_length():
         moved = (block(z, lambda heads: heads, randn((2, 8), seeded(1))) - z).detach()
         assert float(moved.square().mean(-1).sqrt().max()) <= 2.0 + 1e-3  # two branches, gains of 1, |tanh| ≤ 1
     plain = initialised(lambda: Block(32, 4), 0)
-    scaled = lambda s: float((plain(randn((2, 6, 32), seeded(0)) * s) - randn((2, 6, 32), seeded(0)) * s).abs().max())
+    z = randn((2, 6, 32), seeded(0))
+    scaled = lambda s: float((plain(z * s) - z * s).detach().abs().max())
     plain.down.weight.data *= 100
     assert scaled(1.0) > 5  # the control: an ordinary block's branch is as long as its weights make it
 
@@ -298,6 +299,14 @@ def test_the_comparison_of_designs(lecture, facts):
         assert abs(excess[name]["mean"] - excess["cross-attention"]["mean"]) < 2 * excess[name]["sd"]
     pair = {name: found["pair"]["mean"] for name, found in table.items()}
     assert min(pair["single"], pair["shared"]) > pair["cross-attention"] + 0.1 > pair["double"] + 0.2
+
+
+def test_seconds_of_a_step(lecture, facts):
+    found = facts["seconds"]["with gradients"]
+    (said,) = re.findall(r"cross-attention takes 1: (.+?) \(CPU time", lecture)
+    assert found["cross-attention"]["cpu_ratio"]["median"] == 1
+    for text, design in zip(said.split(", "), list(ways_in.DESIGNS)[1:], strict=True):
+        same(text, found[design]["cpu_ratio"]["median"])
 
 
 def test_words_that_never_see_the_picture(lecture, facts):
