@@ -85,19 +85,21 @@ def _drawn(seen: Looked, of_words: Tensor | None, of_picture: Tensor | None, tit
         ax.set_title(name, fontsize=9, loc="center")
     ways = {"read by the picture": None if of_words is None else of_words.T, "reads the picture": of_picture}
     for row, (name, table) in enumerate(ways.items()):
-        own = axes[row * columns + 1 : (row + 1) * columns]
+        first, *own = axes[row * columns : (row + 1) * columns]
         if table is None:
             own[0].text(0, 0.5, "words read nothing here", va="center", transform=own[0].transAxes)
             continue
-        _maps(own, seen.words, table[: len(seen.words)], name)
+        most = _maps(own, seen.words, table[: len(seen.words)])
+        beside = {"rotation": 90, "ha": "right", "va": "center", "fontsize": 8, "transform": first.transAxes}
+        first.text(-0.1, 0.5, f"{name}\n(darkest: {most:.2f})", **beside)
     figure.suptitle(title)
     return figure
 
 
-def _maps(axes: Sequence[Axes], words: Sequence[str], table: Tensor, name: str) -> None:
-    """A map for each word, on one scale; below it the word's share, as a mean over the row's maps."""
+def _maps(axes: Sequence[Axes], words: Sequence[str], table: Tensor) -> float:
+    """A map for each word, on one scale, whose upper end is returned."""
     side, most = int(table.shape[1] ** 0.5), float(table.max())
     for ax, word, weights in zip(axes, words, table):
         ax.imshow(weights.reshape(side, side).numpy(), cmap="Blues", vmin=0, vmax=most)
         ax.set_title(word, fontsize=8, loc="center")
-    axes[0].text(0, -0.12, f"{name} (darkest: {most:.2f})", fontsize=8, va="top", transform=axes[0].transAxes)
+    return most

@@ -67,7 +67,7 @@ def test_maps_of_a_row_share_one_scale(draw):
     figure = draw("a cat", "joint", "1", "1", 0.5, 0.0)
     limits = [ax.images[0].get_clim() for ax in figure.axes[1:4]]
     assert len(set(limits)) == 1
-    assert "darkest: 112.03" in figure.axes[1].texts[0].get_text()
+    assert "darkest: 112.03" in figure.axes[0].texts[0].get_text()
 
 
 def test_a_block_beyond_the_last_is_the_last(draw):
