@@ -151,9 +151,10 @@ def windows(side: int, cells: tuple[int, int] = (LATTICE, LATTICE)) -> Tensor:
     Window (i, j) of a stamp shows its object R − 1 − i rows from the top and C − 1 − j columns from the left.
     """
     require_cells(cells)
+    table = stamps(side)  # first: it refuses other sides
     (rows, columns), step = cells, side // LATTICE
     more = [(n - LATTICE) * step for n in cells]
-    wide = F.pad(stamps(side), (more[1], more[1], more[0], more[0]))
+    wide = F.pad(table, (more[1], more[1], more[0], more[0]))
     return wide.unfold(3, rows * step, step).unfold(4, columns * step, step)
 
 

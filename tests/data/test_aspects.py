@@ -5,7 +5,7 @@ import torch
 
 from minidiff.data.aspects import ASPECTS, asked, aspects_of, drawn, moved
 from minidiff.data.prompts import World, place
-from minidiff.data.scenes import render
+from minidiff.data.scenes import LATTICE, render
 from minidiff.judges.scenes import parse, same
 from minidiff.judges.scorecard import matches
 from minidiff.randomness import seeded
@@ -36,7 +36,7 @@ def test_scenes_stand_anywhere_in_their_shape_and_still_show_their_prompts():
     for k, size in enumerate(ASPECTS.values()):
         rows = (aspects == k).nonzero()[:, 0]
         together = torch.stack([pictures[i] for i in rows.tolist()])
-        assert torch.equal(together, render(scenes[rows], size))
+        assert torch.equal(together, render(scenes[rows], LATTICE, size))
         assert bool(same(parse(together).scenes, scenes[rows]).all())
         assert bool(matches([prompts[i] for i in rows.tolist()], together).all())
 

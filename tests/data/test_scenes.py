@@ -171,6 +171,8 @@ def test_bad_input_is_named():
     good = scene(("circle", "red", "medium", 8, 8))
     with pytest.raises(ValueError, match="side: got 20, expected one of"):
         render(good, 20)
+    with pytest.raises(ValueError, match=r"side: got \(16, 24\), expected one of"):
+        render(good, (16, 24))
     with pytest.raises(ValueError, match=r"cells: got \(16, 40\), expected one of"):
         render(good, 16, (16, 40))
     with pytest.raises(ValueError, match=r"off the lattice, expected 0 … 15, 0 … 23"):
