@@ -14,13 +14,11 @@ Work is counted by PyTorch's own counter: multiplications and additions both, tr
 A network's error is `systems.dit.errors_of`: the loss, the least possible, and what lies between, at six times.
 """
 
-import json
 import sys
 import time
 from collections import deque
 from collections.abc import Mapping, Sequence
-from pathlib import Path
-from statistics import mean, stdev
+from statistics import mean
 from typing import Any
 
 import torch
@@ -28,11 +26,10 @@ import torch.nn.functional as F
 from scipy.stats import spearmanr
 from torch import Generator
 
-from benchmarks._timing import machine
+from benchmarks._results import Results, told
 from minidiff import times
 from minidiff.backbones.dit import CONDITIONINGS, DiT, equal_hidden
 from minidiff.backbones.unet import UNet
-from minidiff.checkpoints import write_whole
 from minidiff.conditioning import Conditioned, Labels, Words
 from minidiff.console import any_sign
 from minidiff.data.prompts import Prompt, World, place
@@ -49,7 +46,7 @@ from minidiff.systems import dit, scenes_text
 from minidiff.systems.generator import generator
 from minidiff.training import Batch, Draw, chunked, diffuse, fit
 
-RESULTS = Path(__file__).parent / "results" / "dit.json"
+RESULTS = Results("dit")
 BATCH, RATE = 32, 20e9
 """RATE: operations a second that estimates of CPU time are made with."""
 TOLD: dict[str, Any] = {"dim": 48, "depth": 4, "patch": 4}
@@ -57,11 +54,6 @@ TOLD_STEPS, SEEDS = 1500, 3
 SAMPLING_STEPS, STRENGTH = (5, 10, 25, 50, 100, 250), 1.0
 WIDTHS = (24, 40)
 """Of the U-Net."""
-
-
-def told(rows: Sequence[float]) -> dict[str, float]:
-    """Mean and standard deviation."""
-    return {"mean": round(mean(rows), 6), "sd": round(stdev(rows), 6) if len(rows) > 1 else 0.0}
 
 
 def rounded(rows: Sequence[Mapping[str, float]]) -> list[dict[str, float]]:
@@ -141,11 +133,11 @@ def conditionings(chosen: Sequence[str]) -> None:
     seeds = [int(seed) for seed in chosen[1:2]] or range(SEEDS)
     for seed in seeds:
         for how in names:
-            runs = read().get("conditionings", {}).get("runs", {})
+            runs = RESULTS.read().get("conditionings", {}).get("runs", {})
             if f"{how}, seed {seed}" not in runs:
                 run = conditioning(how, seed)
-                runs = read().get("conditionings", {}).get("runs", {})  # others may have ended meanwhile
-                keep("conditionings", compared(runs | {f"{how}, seed {seed}": run}))
+                runs = RESULTS.read().get("conditionings", {}).get("runs", {})  # others may have ended meanwhile
+                RESULTS.keep("conditionings", compared(runs | {f"{how}, seed {seed}": run}))
 
 
 def compared(runs: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
@@ -189,7 +181,7 @@ def scaled(records: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def scaling(chosen: Sequence[str]) -> None:
-    keep("scaling", scaled({name: model.record() for name, model in dit.FAMILY.items()}))
+    RESULTS.keep("scaling", scaled({name: model.record() for name, model in dit.FAMILY.items()}))
 
 
 # ---------------------------------------------------------------- sampling
@@ -212,7 +204,7 @@ def sampling(chosen: Sequence[str], n: int = 100) -> None:
         print(f"{shipped.name}: about {cost / RATE:.0f} s of CPU time", flush=True)
         rows += [{"model": shipped.name, **sampled(model, steps, n)} for steps in SAMPLING_STEPS]
         print(f"({sum(row['cpu_s'] for row in rows if row['model'] == shipped.name):.0f} s)", flush=True)
-    keep("sampling", {"w": STRENGTH, "n": n, "rows": rows})
+    RESULTS.keep("sampling", {"w": STRENGTH, "n": n, "rows": rows})
 
 
 # ---------------------------------------------------------------- unet
@@ -253,21 +245,7 @@ def unet(chosen: Sequence[str]) -> None:
     scores = dit.L4.record()["scores"]
     own = [{"t": t, **{kind: scores[f"{kind}, t={t:g}"] for kind in ("loss", "floor", "excess")}} for t in dit.TIMES]
     rest = {k: v for k, v in scores.items() if ", w=" in k}
-    keep("unet", {"U-Net": against_unet(dit.L4.steps), "dit-l-4": {"errors": own, **rest}})
-
-
-# ---------------------------------------------------------------- results
-
-
-def read() -> dict[str, Any]:
-    return json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.exists() else {}
-
-
-def keep(part: str, found: Mapping[str, Any]) -> None:
-    """This part's results in place of what was there; the other parts' stay."""
-    facts = read() | machine() | {part: found}
-    text = json.dumps(facts, indent=1, ensure_ascii=False) + "\n"
-    write_whole(RESULTS, lambda temporary: (temporary.write_text(text, encoding="utf-8"), None)[1])
+    RESULTS.keep("unet", {"U-Net": against_unet(dit.L4.steps), "dit-l-4": {"errors": own, **rest}})
 
 
 PARTS = {"conditionings": conditionings, "scaling": scaling, "sampling": sampling, "unet": unet}

@@ -14,7 +14,6 @@ streams   inside the shipped models (`systems.streams`): how far the text's stat
 seconds   a forward pass of each, timed in turn beside cross-attention
 """
 
-import json
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -22,42 +21,28 @@ from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from statistics import mean, stdev
+from statistics import mean
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from benchmarks._timing import alternate, machine
+from benchmarks._results import Results, told
+from benchmarks._timing import alternate
 from minidiff.backbones.mmdit import width_of
-from minidiff.backbones.single_stream import SingleStream
-from minidiff.checkpoints import write_whole
-from minidiff.conditioning import Conditioned
 from minidiff.console import any_sign
 from minidiff.data.captions import captions
 from minidiff.denoiser import Denoiser
 from minidiff.encoders.tokenizer import PAD
-from minidiff.predictions import X0, velocity_weight
-from minidiff.schedules import Linear
 from minidiff.systems import cuts, dit, readers, streams, ways_in
 from minidiff.systems.generator import Read
 from minidiff.systems.readers import read_chat
 from minidiff.weights import load_into, record
 
-RESULTS = Path(__file__).parent / "results" / "ways_in.json"
+RESULTS = Results("ways_in")
 SEEDS = 3
 LEVELS = (0.9, 0.7, 0.5, 0.3)
-
-
-def read() -> dict[str, Any]:
-    return json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.exists() else {}
-
-
-def keep(part: str, found: Mapping[str, Any]) -> None:
-    """This part's results in place of what was there; the other parts' stay."""
-    text = json.dumps(read() | machine() | {part: found}, indent=1, ensure_ascii=False) + "\n"
-    write_whole(RESULTS, lambda temporary: (temporary.write_text(text, encoding="utf-8"), None)[1])
 
 
 def run(design: str, seed: int) -> dict[str, Any]:
@@ -78,11 +63,8 @@ def build_closed() -> Denoiser:
 
 
 def build_unfilled() -> Denoiser:
-    with_pads = lambda hidden: SingleStream(
-        **ways_in.SIZE, depth=5, refiners=1, hidden=hidden, rotary=ways_in.THREE, cond_dim=64
-    )
-    net = with_pads(width_of(with_pads, ways_in.PARAMETERS))
-    return Denoiser(Conditioned(ways_in.reader(), net), Linear(), X0, velocity_weight)
+    make = partial(ways_in.single, multiple=1)
+    return ways_in.around(make(width_of(make, ways_in.PARAMETERS)))
 
 
 CLOSED = replace(ways_in.DOUBLE, name="ways-in-closed", build=build_closed)
@@ -95,10 +77,10 @@ def runs(chosen: Sequence[str]) -> None:
     for seed in [int(seed) for seed in chosen[1:2]] or range(SEEDS):
         for design in chosen[:1] or ways_in.DESIGNS:
             name = f"{design}, seed {seed}"
-            if name not in read().get("runs", {}).get("each", {}):
+            if name not in RESULTS.read().get("runs", {}).get("each", {}):
                 made = run(design, seed)
-                each = read().get("runs", {}).get("each", {}) | {name: made}  # others may have ended meanwhile
-                keep("runs", {"table": compared(each), "each": dict(sorted(each.items()))})
+                each = RESULTS.read().get("runs", {}).get("each", {}) | {name: made}  # others may have ended meanwhile
+                RESULTS.keep("runs", {"table": compared(each), "each": dict(sorted(each.items()))})
                 print(name, made["seconds"], "s", flush=True)
 
 
@@ -128,7 +110,7 @@ def unfilled(chosen: Sequence[str], n: int = 150) -> None:
         generate = readers.pictures_of(model, filled(least), 25)  # type: ignore[arg-type]
         answered = readers.answers(generate, n=n, questions=("one", "relation"))
         found["at least"][str(least)] = {question: round(right.share, 4) for question, (right, _) in answered.items()}
-    keep("unfilled", found)
+    RESULTS.keep("unfilled", found)
 
 
 def compared(each: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
@@ -144,11 +126,6 @@ def compared(each: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     return table
 
 
-def told(values: Sequence[float]) -> dict[str, float]:
-    """Mean and standard deviation."""
-    return {"mean": round(mean(values), 6), "sd": round(stdev(values), 6) if len(values) > 1 else 0.0}
-
-
 def seconds(chosen: Sequence[str], rounds: int = 25) -> None:
     """A forward pass of 32 pictures with short captions, and the same with its gradients; without the reader."""
     texts, timed = ["a red circle left of a blue square"] * 32, {}
@@ -161,7 +138,7 @@ def seconds(chosen: Sequence[str], rounds: int = 25) -> None:
         timed["forward"] = alternate({name: partial(forward, name) for name in models}, "cross-attention", rounds)
     back = lambda name: forward(name).square().mean().backward()
     timed["with gradients"] = alternate({name: partial(back, name) for name in models}, "cross-attention", rounds)
-    keep("seconds", {"pictures": 32, "words": len(streams.words(texts[0]))} | timed)
+    RESULTS.keep("seconds", {"pictures": 32, "words": len(streams.words(texts[0]))} | timed)
 
 
 def inside(model: Denoiser) -> dict[str, Any]:
@@ -207,7 +184,7 @@ def look(chosen: Sequence[str]) -> None:
         if design != "cross-attention":
             found[design]["less"] = less(model)
         print(design, found[design].get("less"), flush=True)
-    keep("streams", found)
+    RESULTS.keep("streams", found)
 
 
 PARTS = {

@@ -71,11 +71,8 @@ class SingleStream(nn.Module):
         self.join = nn.Sequential(nn.RMSNorm(context_dim, eps=eps), nn.Linear(context_dim, dim))
         self.pad_picture, self.pad_text = (nn.Parameter(torch.zeros(dim)) for _ in range(2))
         make = lambda n, cond: nn.ModuleList(Sandwich(dim, heads, hidden, cond, eps) for _ in range(n))
-        self.picture_blocks, self.text_blocks, self.joint_blocks = (
-            make(refiners, cond_dim),
-            make(refiners, None),
-            make(depth, cond_dim),
-        )
+        self.picture_blocks, self.text_blocks = make(refiners, cond_dim), make(refiners, None)
+        self.joint_blocks = make(depth, cond_dim)
         self.last = zeroed(nn.Linear(cond_dim, dim))
         self.head = zeroed(nn.Linear(dim, inside * channels))
 

@@ -33,9 +33,8 @@ from minidiff.data.scenes import (
     SIZES,
     Scenes,
     grounds,
-    margin,
-    windows,
 )
+from minidiff.judges.templates import Cells, Templates, templates
 from minidiff.validate import describe, require, require_floating
 
 READABLE = 0.2
@@ -63,47 +62,7 @@ class Parsed:
     readable: Tensor
 
 
-@dataclass(frozen=True)
-class _Templates:
-    """T drawings of one object, pooled to one pixel a cell, P in all: 256 in a square.
-
-    Shapes, which come in six colours, stand before U sprites.
-    """
-
-    cover: Tensor  # (T, P)
-    paint: Tensor  # (T, 3, P), colour times coverage; a shape is white here
-    tinted: Tensor  # (T,) bool: is it a shape?
-    label: Tensor  # (T, 4): kind, size, row, column
-    # Products of these that `_gains` needs every time, and that take it as long as all the rest:
-    cover2: Tensor  # (T, P)
-    own2: Tensor  # (U, P): sums over the channels of paint²
-    own: Tensor  # (U, 3, P): paint times coverage
-
-
-Cells = tuple[int, int]
-
-
-@lru_cache
-def _templates(side: int, cells: Cells) -> _Templates:
-    step, table = side // LATTICE, windows(side, cells)
-    cover, paint, label = [], [], []
-    for kind in range(len(table)):
-        for size, name in enumerate(SIZES):
-            least = margin(name)
-            for row in range(least, cells[0] - least):
-                for column in range(least, cells[1] - least):
-                    stamp = table[kind, size, :, cells[0] - 1 - row, cells[1] - 1 - column]
-                    pooled = F.avg_pool2d(torch.cat([stamp[:3] * stamp[3:], stamp[3:]])[None], step)[0].flatten(1)
-                    cover.append(pooled[3])
-                    paint.append(pooled[:3])
-                    label.append((kind, size, row, column))
-    labels = torch.tensor(label)
-    m, colours, tinted = torch.stack(cover), torch.stack(paint), labels[:, 0] < len(SHAPES)
-    sprites = colours[~tinted]
-    return _Templates(m, colours, tinted, labels, m**2, (sprites**2).sum(1), sprites * m[~tinted, None])
-
-
-def _gains(t: _Templates, below: Tensor, left: Tensor, seen: Tensor) -> Tensor:
+def _gains(t: Templates, below: Tensor, left: Tensor, seen: Tensor) -> Tensor:
     """How far each template in each colour lowers the squared error, and its own energy ‖d‖²: (2, B, T, 6).
 
     below: (B, 3, P), the picture under the new object. left: (B, 3, P), the residual of the whole picture without it.
@@ -128,7 +87,7 @@ def _gains(t: _Templates, below: Tensor, left: Tensor, seen: Tensor) -> Tensor:
     return torch.stack([2 * inner - energy, energy])
 
 
-def _paint(t: _Templates, canvas: Tensor, which: Tensor, colour: Tensor) -> Tensor:
+def _paint(t: Templates, canvas: Tensor, which: Tensor, colour: Tensor) -> Tensor:
     """Lay one template per picture over its canvas; which: (B,), −1 for none."""
     i = which.clamp(min=0)
     tint = torch.where(t.tinted[i][:, None], PALETTE.to(canvas)[colour], 1.0)[..., None]
@@ -137,7 +96,7 @@ def _paint(t: _Templates, canvas: Tensor, which: Tensor, colour: Tensor) -> Tens
 
 
 def _best(
-    t: _Templates, below: Tensor, left: Tensor, seen: Tensor, allowed: Tensor | None = None,
+    t: Templates, below: Tensor, left: Tensor, seen: Tensor, allowed: Tensor | None = None,
     least: float = MIN_GAIN, fit: float = MIN_FIT,
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
     """The template (−1: none is good enough) and colour that explain most of what is left: (B,), (B,)."""
@@ -149,7 +108,7 @@ def _best(
     return torch.where(value > least, flat // len(COLOURS), -1), flat % len(COLOURS)
 
 
-def _drawn(t: _Templates, ground: Tensor, which: Tensor, colour: Tensor) -> Tensor:
+def _drawn(t: Templates, ground: Tensor, which: Tensor, colour: Tensor) -> Tensor:
     """The picture of objects which[:, 0], which[:, 1], … in this order, on `ground`: (B, 3, P)."""
     canvas = ground
     for i, c in zip(which.unbind(1), colour.unbind(1)):
@@ -157,16 +116,16 @@ def _drawn(t: _Templates, ground: Tensor, which: Tensor, colour: Tensor) -> Tens
     return canvas
 
 
-def _squared(t: _Templates, x: Tensor, ground: Tensor, which: Tensor, colour: Tensor) -> Tensor:
+def _squared(t: Templates, x: Tensor, ground: Tensor, which: Tensor, colour: Tensor) -> Tensor:
     return ((x - _drawn(t, ground, which, colour)) ** 2).sum((1, 2))
 
 
-def _rms(t: _Templates, x: Tensor, ground: Tensor, which: Tensor, colour: Tensor) -> Tensor:
+def _rms(t: Templates, x: Tensor, ground: Tensor, which: Tensor, colour: Tensor) -> Tensor:
     """In the pictures' unit of [−1, 1]."""
     return 2 * (_squared(t, x, ground, which, colour) / (x.shape[1] * x.shape[2])).sqrt()
 
 
-def _swept(t: _Templates, x: Tensor, ground: Tensor, which: Tensor, colour: Tensor) -> tuple[Tensor, Tensor]:
+def _swept(t: Templates, x: Tensor, ground: Tensor, which: Tensor, colour: Tensor) -> tuple[Tensor, Tensor]:
     """Take out one object after the other and fit it anew at its depth; keep what lowers the error."""
     for k in range(MAX_OBJECTS):
         without = which.clone()
@@ -181,7 +140,7 @@ def _swept(t: _Templates, x: Tensor, ground: Tensor, which: Tensor, colour: Tens
 
 
 def _greedy(
-    t: _Templates, x: Tensor, ground: Tensor, allowed: Tensor | None = None, first: Tensor | None = None,
+    t: Templates, x: Tensor, ground: Tensor, allowed: Tensor | None = None, first: Tensor | None = None,
     least: float = MIN_GAIN,
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
     """Add the best object four times: which (B, 4), colour (B, 4). allowed: (T, 1) bool, of these templates.
@@ -197,13 +156,13 @@ def _greedy(
     return which, colour
 
 
-def _rank(t: _Templates, x: Tensor, ground: Tensor, which: Tensor, colour: Tensor) -> Tensor:
+def _rank(t: Templates, x: Tensor, ground: Tensor, which: Tensor, colour: Tensor) -> Tensor:
     """Less is better, (B,): below 1 for exact readings, the fewer objects the less; else above."""
     error = _rms(t, x, ground, which, colour)
     return torch.where(error <= EXACT, (which >= 0).sum(1) / 10, 1 + error)
 
 
-def _reordered(t: _Templates, x: Tensor, ground: Tensor, which: Tensor, colour: Tensor) -> tuple[Tensor, Tensor]:
+def _reordered(t: Templates, x: Tensor, ground: Tensor, which: Tensor, colour: Tensor) -> tuple[Tensor, Tensor]:
     """The best that two or three of the objects show, in any order: others may only hide that it was a wrong one."""
     kept, tints, rank = which, colour, _rank(t, x, ground, which, colour)
     for order in (*permutations(range(MAX_OBJECTS), 2), *permutations(range(MAX_OBJECTS), 3)):
@@ -222,7 +181,7 @@ def _starts(side: int, cells: Cells, ground: str) -> list[dict[str, Tensor] | No
     others stand before and split, a sprite, or on snow, whose sky is a colour too, a shape."""
     if (side, ground) == (LATTICE, "plain"):
         return [None]
-    kind, size = (_templates(side, cells).label[:, i, None] for i in (0, 1))
+    kind, size = (templates(side, cells).label[:, i, None] for i in (0, 1))
     large, tint = size == SIZES.index("large"), torch.arange(len(COLOURS))
     behind = [KINDS.index(name) for name in reversed(HOLLOW) if name not in SHAPES or ground == "snow"]
     looks = [(k, c) for k in behind if bool((kind == k).any()) for c in (tint if k < len(SHAPES) else tint[:1])]
@@ -231,7 +190,7 @@ def _starts(side: int, cells: Cells, ground: str) -> list[dict[str, Tensor] | No
 
 
 def _exactly(
-    t: _Templates, x: Tensor, ground: Tensor, which: Tensor, colour: Tensor, side: int, cells: Cells, index: Tensor
+    t: Templates, x: Tensor, ground: Tensor, which: Tensor, colour: Tensor, side: int, cells: Cells, index: Tensor
 ) -> None:
     """Write exact readings over worse ones, where there are any: a model's pictures stay read as they are.
 
@@ -253,7 +212,7 @@ def _exactly(
 def _parse(x: Tensor) -> Parsed:
     side = min(x.shape[2:])
     cells = x.shape[2] * LATTICE // side, x.shape[3] * LATTICE // side
-    t, pool = _templates(side, cells), lambda p: F.avg_pool2d(p, side // LATTICE).flatten(2)
+    t, pool = templates(side, cells), lambda p: F.avg_pool2d(p, side // LATTICE).flatten(2)
     x, empty = pool((x + 1) / 2), pool(grounds(side, cells))
     # Objects cover both grounds alike; clamped, they cannot outvote the ground that shows.
     index = ((x[:, None] - empty) ** 2).sum(2).clamp(max=0.1).mean(-1).argmin(1)
@@ -275,7 +234,7 @@ def _parse(x: Tensor) -> Parsed:
     return Parsed(_scenes(t, which, colour, index), error, (error <= READABLE) & (patches.amax((1, 2, 3)) <= SPOTLESS))
 
 
-def _scenes(t: _Templates, which: Tensor, colour: Tensor, ground: Tensor) -> Scenes:
+def _scenes(t: Templates, which: Tensor, colour: Tensor, ground: Tensor) -> Scenes:
     order = torch.argsort((which < 0).to(torch.int8), dim=1, stable=True)
     which, colour = which.gather(1, order), colour.gather(1, order)
     some = which >= 0

@@ -21,6 +21,7 @@ from minidiff.nn.block import Attend, attention_maps
 from minidiff.randomness import randn, randn_like, seeded
 from minidiff.retrieval import auc
 from minidiff.samplers import ddpm, sample
+from minidiff.schedules import Linear
 from minidiff.systems import llm
 from minidiff.systems.readers import read_chat
 from minidiff.validate import require
@@ -135,9 +136,9 @@ def states(model: Denoiser, x_t: Tensor, t: float, texts: Sequence[str]) -> list
 
 
 def noised(prompts: Sequence[Prompt], t: float, seed: int = 0) -> tuple[Tensor, Tensor]:
-    """Scenes of prompts, clean and at time t: (B, 3, 16, 16) each."""
+    """Scenes of prompts, clean and at time t of the designs' schedule: (B, 3, 16, 16) each."""
     x0 = render(place(list(prompts), seed))
-    return x0, (1 - t) * x0 + t * randn_like(x0, seeded(seed))
+    return x0, Linear().add_noise(x0, randn_like(x0, seeded(seed)), torch.tensor(t))
 
 
 def moved(model: Denoiser, x_t: Tensor, t: float, texts: Sequence[str]) -> dict[str, float]:
@@ -204,19 +205,17 @@ def pointing(model: Denoiser, prompts: Sequence[Prompt], t: float) -> dict[str, 
     require(all(len(p.groups) == 2 for p in prompts), "prompts", "other numbers of objects", "two objects each")
     at = {"colour": [text.split().index(p.groups[0].colour) for p, text in zip(prompts, texts)]}  # type: ignore
     at["kind"] = [text.split().index(p.groups[0].kind) for p, text in zip(prompts, texts)]
-    own, other = (squares_of(prompts, which) for which in (0, 1))
+    own, other, half = squares_of(prompts, 0), squares_of(prompts, 1), len(prompts) // 2
     found: dict[str, dict[str, float]] = {}
     for name, of_words, of_picture in reads(model, noised(prompts, t)[1], t, texts):
         found[name] = {}
         for word, places in at.items():
-            index = torch.arange(len(places)), slice(None)
             ways = {"of words": of_words.transpose(2, 3)} | ({} if of_picture is None else {"of picture": of_picture})
             for way, table in ways.items():
-                told = table[index[0], :, torch.tensor(places)]  # (B, heads, N)
-                half = len(prompts) // 2
-                head = max(range(told.shape[1]), key=lambda h, told=told: _auc(told[:half, h], own[:half]))
-                found[name][f"{word}, {way}"] = _auc(told[half:, head], own[half:])
-                found[name][f"{word}, {way}, other"] = _auc(told[half:, head], other[half:])
+                its = table[torch.arange(len(places)), :, torch.tensor(places)]  # (B, heads, N)
+                head = max(range(its.shape[1]), key=lambda h, its=its: _auc(its[:half, h], own[:half]))
+                found[name][f"{word}, {way}"] = _auc(its[half:, head], own[half:])
+                found[name][f"{word}, {way}, other"] = _auc(its[half:, head], other[half:])
     return found
 
 

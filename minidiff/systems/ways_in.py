@@ -8,8 +8,8 @@
     single            one set of weights, each side refined alone before (Z-Image)
 
 The reader is the chat model of `llm`, layer −2, frozen. What is left to differ is how its tokens meet the picture's.
-All take the same steps on the same batches. They stop early, on purpose: at twice the steps most questions are
-answered by every design, and nothing could be compared.
+All take the same steps on the same batches. They stop early, on purpose: where every picture is right there is nothing
+to compare.
 """
 
 from collections.abc import Callable
@@ -46,6 +46,14 @@ FILLED = 16
 """What looks at padding gets all short sentences at one length, as Z-Image does (32 there): else a sentence would be
 another input in another batch."""
 
+
+def single(hidden: int, multiple: int = FILLED) -> SingleStream:
+    """multiple: what sentences are filled up to; with 1 they are not."""
+    return SingleStream(
+        **SIZE, depth=5, refiners=1, hidden=hidden, rotary=THREE, cond_dim=64, multiple=multiple
+    )  # fmt: skip
+
+
 DESIGNS: dict[str, Callable[[int], nn.Module]] = {
     "cross-attention": lambda hidden: DiT(**SIZE, depth=6, hidden=hidden, reads="cross", qk_norm=True, place_std=0.3),
     "double": lambda hidden: MMDiT(**SIZE, double=3, ends=True, hidden=hidden, rotary=THREE),
@@ -54,9 +62,7 @@ DESIGNS: dict[str, Callable[[int], nn.Module]] = {
     ),
     "double, single": lambda hidden: MMDiT(**SIZE, double=1, single=4, hidden=hidden, rotary=THREE),
     "shared": lambda hidden: Flux2(**SIZE, double=1, single=4, hidden=hidden, rotary=FOUR),
-    "single": lambda hidden: SingleStream(
-        **SIZE, depth=5, refiners=1, hidden=hidden, rotary=THREE, cond_dim=64, multiple=FILLED
-    ),
+    "single": single,
 }
 """Hidden width of the MLPs → backbone. Where double blocks are the last, their text `ends`: what nothing reads has no
 weights that would count and never learn."""
@@ -72,9 +78,13 @@ def reader() -> Frozen:
     return Frozen(chat_model(), llm.LENGTH, context_dim=WIDTH)
 
 
-def build(design: str) -> Denoiser:
+def around(net: nn.Module) -> Denoiser:
     """16-px scenes in 16 tokens, x0-prediction judged as a velocity."""
-    return Denoiser(Conditioned(reader(), backbone(design)), Linear(), X0, velocity_weight)
+    return Denoiser(Conditioned(reader(), net), Linear(), X0, velocity_weight)
+
+
+def build(design: str) -> Denoiser:
+    return around(backbone(design))
 
 
 # ---------------------------------------------------------------- scores

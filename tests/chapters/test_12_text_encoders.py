@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 import torch
 import torch.nn.functional as F
-from _pages import table_rows
+from _pages import number, same, table_rows
 
 from minidiff.data.captions import caption, captions
 from minidiff.data.prompts import OPPOSITE, place
@@ -32,15 +32,6 @@ def lecture(root):
 @pytest.fixture(scope="module")
 def facts(root):
     return json.loads((root / "benchmarks" / "results" / "text_encoders.json").read_text(encoding="utf-8"))
-
-
-def number(text: str) -> float:
-    return float(re.findall(r"\d*\.?\d+", text.replace(",", ""))[0])
-
-
-def same(said: str, measured: float) -> None:
-    """As the lecture rounds it: to two places, or to one where it is in thousands."""
-    assert number(said) == pytest.approx(measured, abs=0.0051 if abs(measured) <= 1 else 0.051), (said, measured)
 
 
 # ---------------------------------------------------------------- derivations

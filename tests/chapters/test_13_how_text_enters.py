@@ -9,7 +9,7 @@ from statistics import mean
 import pytest
 import torch
 import torch.nn.functional as F
-from _pages import table_rows
+from _pages import number, same, table_rows
 from torch import nn
 
 from minidiff.backbones import flux2, mmdit, single_stream
@@ -31,15 +31,6 @@ def lecture(root):
 @pytest.fixture(scope="module")
 def facts(root):
     return json.loads((root / "benchmarks" / "results" / "ways_in.json").read_text(encoding="utf-8"))
-
-
-def number(text: str) -> float:
-    return float(re.findall(r"-?\d*\.?\d+", text.replace(",", ""))[0])
-
-
-def same(said: str, measured: float, places: int = 2) -> None:
-    """As the lecture rounds it."""
-    assert number(said) == pytest.approx(measured, abs=0.51 * 10**-places), (said, measured)
 
 
 def without_numbers(build) -> nn.Module:
@@ -306,7 +297,7 @@ def test_seconds_of_a_step(lecture, facts):
     (said,) = re.findall(r"cross-attention takes 1: (.+?) \(CPU time", lecture)
     assert found["cross-attention"]["cpu_ratio"]["median"] == 1
     for text, design in zip(said.split(", "), list(ways_in.DESIGNS)[1:], strict=True):
-        same(text, found[design]["cpu_ratio"]["median"])
+        same(text, found[design]["cpu_ratio"]["median"], 2)
 
 
 def test_words_that_never_see_the_picture(lecture, facts):
@@ -328,7 +319,7 @@ def test_what_becomes_of_words(lecture, facts):
     rows = table_rows(lecture, "before the last block")
     assert [row[0] for row in rows] == list(ways_in.DESIGNS)
     for design, far, *row in rows:
-        same(far, list(facts["streams"][design]["moved"]["0.5"].values())[-1])
+        same(far, list(facts["streams"][design]["moved"]["0.5"].values())[-1], 2)
         for said, t in zip(row, ("0.9", "0.7", "0.5", "0.3"), strict=True):
             same(said, list(facts["streams"][design]["of the picture"][t].values())[-1], 3)
 

@@ -13,7 +13,7 @@ from minidiff.training import step_generator
 
 @pytest.fixture
 def results(tmp_path, monkeypatch):
-    monkeypatch.setattr(benchmark, "RESULTS", tmp_path / "dit.json")
+    monkeypatch.setattr(benchmark.RESULTS, "path", tmp_path / "dit.json")
     monkeypatch.setattr(torch, "set_num_threads", lambda n: None)  # which `main` does, for all tests after this one
     return tmp_path / "dit.json"
 
@@ -114,8 +114,8 @@ def test_the_unet_works_as_much_as_its_transformer():
 
 
 def test_parts_do_not_overwrite_one_another(results):
-    benchmark.keep("scaling", {"rows": 1})
-    benchmark.keep("unet", {"errors": 2})
+    benchmark.RESULTS.keep("scaling", {"rows": 1})
+    benchmark.RESULTS.keep("unet", {"errors": 2})
     found = json.loads(results.read_text(encoding="utf-8"))
     assert (found["scaling"], found["unet"]) == ({"rows": 1}, {"errors": 2})
     with pytest.raises(SystemExit, match="dit: got \\['speed'\\], expected some of"):
