@@ -70,6 +70,7 @@ def encode(pictures: np.ndarray, fps: float = 8, container: str = "mp4") -> byte
     buffer, (codec, options) = io.BytesIO(), CODECS[container]
     with av.open(buffer, "w", format=container, options={"fflags": "+bitexact"}) as file:
         stream: Any = file.add_stream(codec, rate=Fraction(fps).limit_denominator(1000), options=dict(options))
+        stream.thread_count = 1  # two threads once made other bytes of the same frames
         stream.height, stream.width, stream.pix_fmt = *pictures.shape[1:3], "yuv420p"
         for picture in pictures:
             file.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))

@@ -55,7 +55,6 @@ def test_a_video_holds_the_frames(clips, container):
     assert away(again, pictures) < 1.5
     assert away(again, pictures[::-1]) > 3 * away(again, pictures)  # the control: played backwards it is another film
     assert len(video) < 20_000
-    assert films.encode(pictures, container=container) == video
 
 
 @pytest.mark.parametrize("fps", [1, 8, 12.5, 60])
