@@ -42,16 +42,17 @@ class Transfusion(nn.Module):
     up blocks there). Text has a place by its index in the text. weight: λ of `loss`, 5 in the paper. weigh: what an
     error of x̂0 counts at each time (`predictions.velocity_weight`); 1 unless given. modulated: the time also
     modulates the norms at the squares, one modulation for all blocks (arXiv 2310.00426), which the paper does not do;
-    words have the blocks' own constants there, and every block is the identity at first.
+    words have the blocks' own constants there, and every block is the identity at first. whole: the squares of a
+    picture look at one another; False, the paper's ablation, leaves them causal like words.
     """
 
     def __init__(
         self, vocab: int, length: int, channels: int = 3, size: Sequence[int] = (16, 16), patch: int = 4,
         dim: int = 128, depth: int = 6, heads: int = 4, weight: float = 5.0, schedule: Schedule | None = None,
-        weigh: Callable[[Schedule, Tensor], Tensor] | None = None, modulated: bool = False,
+        weigh: Callable[[Schedule, Tensor], Tensor] | None = None, modulated: bool = False, whole: bool = True,
     ):  # fmt: skip
         super().__init__()
-        self.schedule, self.weigh = schedule or Linear(), weigh
+        self.schedule, self.weigh, self.whole = schedule or Linear(), weigh, whole
         self.vocab, self.length, self.channels, self.size = vocab, length, channels, tuple(size)
         self.patch, self.weight = patch_sides(patch, len(self.size)), weight
         inside, squares = channels * prod(self.patch), prod(n // p for n, p in zip(self.size, self.patch))
@@ -76,7 +77,7 @@ class Transfusion(nn.Module):
         x = torch.cat([picture, text] if picture_first else [text, picture], 1)
         first = 1 if picture_first else long + 1
         real = F.pad(tokens != PAD, (wide, 0) if picture_first else (0, wide), value=True)
-        mask = masks.both(masks.spans(x.shape[1], [(first, first + n)], x.device), masks.keys(real))
+        mask = masks.both(masks.spans(x.shape[1], [(first, first + n)] * self.whole, x.device), masks.keys(real))
         told = None
         if self.modulation is not None:  # (B, all tokens, 6·dim): the time at the squares, nothing at words and marks
             made = self.modulation(F.silu(time))[:, None].expand(-1, n, -1)

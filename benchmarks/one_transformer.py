@@ -1,0 +1,106 @@
+"""What the two losses of a Transfusion cost each other (chapter 14).
+
+    python -m benchmarks.one_transformer                   all runs that are not there yet → results/
+    python -m benchmarks.one_transformer runs "λ = 25" 2   one run: the arm and the seed
+
+runs   a small world (one of three shapes in four colours, or two with a relation), a small network (96 × 4), the same
+       1,000 steps, seeds 0, 1, 2. Arms: λ; the share of rows whose picture comes first; squares that are causal like
+       words, as in the paper's ablation. Measured on held-out contents: drawn (w = 1) and described, each with another
+       row's caption or picture; cross-entropy a word; the picture's error in velocity.
+"""
+
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+
+from benchmarks._results import Results, told
+from minidiff.backbones.transfusion import Transfusion
+from minidiff.console import any_sign
+from minidiff.data.prompts import World
+from minidiff.data.scenes import COLOURS, SHAPES
+from minidiff.optim import Muon, muon_groups
+from minidiff.predictions import velocity_weight
+from minidiff.randomness import initialised
+from minidiff.systems import transfusion
+from minidiff.systems.scenes_text import tokenizer
+from minidiff.training import fit, step_generator
+
+RESULTS = Results("one_transformer")
+SEEDS, STEPS = 3, 1000
+SMALL = World(SHAPES[:3], COLOURS[:4], ("one", "relation"))
+ARMS: dict[str, dict[str, Any]] = {
+    **{f"λ = {weight:g}": {"weight": weight} for weight in (1.0, 5.0, 25.0, 125.0)},
+    **{f"picture first: {share:g}": {"described": share} for share in (0.0, 0.5, 1.0)},
+    "causal squares": {"whole": False},
+}
+"""What differs from λ = 25, a quarter picture first, squares that look at one another."""
+
+
+def build(weight: float = 25.0, whole: bool = True) -> Transfusion:
+    length = transfusion.LENGTH
+    return Transfusion(
+        len(tokenizer(length)), length, dim=96, depth=4, weight=weight, weigh=velocity_weight, modulated=True,
+        whole=whole,
+    )  # fmt: skip
+
+
+@torch.no_grad()
+def measured(model: Transfusion, n: int = 200) -> dict[str, float]:
+    found = transfusion.scores(model, n, SMALL, strengths=(1.0,), steps=25)
+    draw, errors, words = transfusion.draw_both(64, SMALL), [], {True: [], False: []}
+    for step in range(8):
+        batch = draw(step_generator(99, step))
+        for order in (True, False):
+            rows = batch["picture_first"] == order
+            said, error = model.losses(*(batch[k][rows] for k in ("x0", "t", "eps", "tokens")), order)
+            words[order] += said.tolist()
+            errors += [] if order else error.tolist()
+    nats = {f"nats a word, picture {'first' if order else 'last'}": words[order] for order in words}
+    return found | {name: sum(v) / len(v) for name, v in (nats | {"error of velocity": errors}).items()}
+
+
+def run(arm: str, seed: int) -> dict[str, Any]:
+    options = dict(ARMS[arm])
+    draw = transfusion.draw_both(32, SMALL, options.pop("described", 0.25))
+    model = initialised(lambda: build(**options), seed)
+    *_, last = fit(
+        model, draw, STEPS, optimizer=Muon, groups=muon_groups, ema_decay=0.99, seed=seed, bar=False
+    )  # fmt: skip
+    scores = {name: round(value, 4) for name, value in measured(last.ema.eval()).items()}
+    return {"seconds": round(last.seconds), "parameters": sum(p.numel() for p in model.parameters()), "scores": scores}
+
+
+def compared(each: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """Of each arm the mean over its seeds and the standard deviation."""
+    table = {}
+    for arm in ARMS:
+        own = [run["scores"] for name, run in each.items() if name.rsplit(", seed ", 1)[0] == arm]
+        if own:
+            table[arm] = {"seeds": len(own)} | {name: told([scores[name] for scores in own]) for name in own[0]}
+    return table
+
+
+def runs(chosen: Sequence[str]) -> None:
+    """A run that is there is not made again."""
+    for seed in [int(seed) for seed in chosen[1:2]] or range(SEEDS):
+        for arm in chosen[:1] or ARMS:
+            name = f"{arm}, seed {seed}"
+            if name not in RESULTS.read().get("runs", {}).get("each", {}):
+                made = run(arm, seed)
+                each = RESULTS.read().get("runs", {}).get("each", {}) | {name: made}
+                RESULTS.keep("runs", {"steps": STEPS, "table": compared(each), "each": dict(sorted(each.items()))})
+                print(name, made["seconds"], "s", flush=True)
+
+
+def main(arguments: list[str]) -> None:
+    any_sign()
+    torch.set_num_threads(1)
+    if arguments and arguments[0] != "runs":
+        sys.exit(f"one_transformer: got {arguments}, expected nothing, or: runs ARM SEED")
+    runs(arguments[1:])
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
