@@ -48,7 +48,7 @@ class Turn:
 
 
 def wish(text: str) -> tuple[str | None, Prompt] | None:
-    """(“wide”, “tall” or None, the prompt) of "a wide picture of a red circle" or a bare caption; None of others."""
+    """("wide", "tall" or None, prompt) of "a wide picture of a red circle" or a bare caption; None of others."""
     found = _ASKED.fullmatch(text)
     prompt = understood(found["caption"] if found else text)
     return None if prompt is None else (found["shape"] if found else None, prompt)
@@ -75,7 +75,7 @@ def judged(
     done = [thing for thing in after if thing not in things]
     gone = [thing for thing in things if thing not in after and not done]
     lines: list[Line] = [(there(thing), f"followed: a {_named(thing)}") for thing in done]
-    lines += [(not there(thing), f"followed: no {_named(thing)}") for thing in gone]
+    lines += [(seen is not None and not there(thing), f"followed: no {_named(thing)}") for thing in gone]
     lines += [(there(thing), f"kept: the {_named(thing)}") for thing in kept]
     if seen is None or len(seen) > len(after):
         lines.append((False, "unreadable" if seen is None else f"{len(seen)} objects, {len(after)} expected"))
@@ -158,9 +158,8 @@ class Chat:
         if why:
             self.line.value = typed
             return False
-        picture, *notes = (
-            found if isinstance(found := self.reply(self.history, text, self.seed.value), tuple) else (found,)
-        )
+        answer = self.reply(self.history, text, self.seed.value)
+        picture, *notes = answer if isinstance(answer, tuple) else (answer,)
         fits = isinstance(picture, Tensor) and picture.ndim == 3 and picture.shape[0] == 3
         require(fits, "reply", describe(picture), "a picture (3, H, W)")
         picture = picture.detach().float().cpu()
@@ -177,7 +176,8 @@ class Chat:
         if not text:
             return "Say what to draw, or what to change"
         if strange := unknown(text, self.vocabulary):
-            return f"Never read: {', '.join(strange)}. It knows: {' '.join(sorted(w for w in self.vocabulary if w.isalpha()))}"
+            known = sorted(word for word in self.vocabulary if word.isalpha())
+            return f"Never read: {', '.join(strange)}. It knows: {' '.join(known)}"
         if not instructs(text):
             return None
         if not self.turns:
@@ -195,7 +195,7 @@ class Chat:
 
 
 def chat(reply: Reply, vocabulary: Collection[str], opening: Sequence[str], seed: int = 0) -> Chat:
-    """Show a `Chat` that begins with the sentences of `opening`; where no live front end is, a picture of their turns."""
+    """Show a `Chat` that begins with the sentences of `opening`; where no front end is live, a picture of them."""
     made = Chat(reply, vocabulary, opening, seed)
     view = {"version_major": 2, "version_minor": 0, "model_id": made.box.model_id}
     picture = b64encode(stacked([bytes(shown.value) for shown in made.column.children])).decode("ascii")

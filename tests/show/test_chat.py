@@ -10,7 +10,8 @@ from minidiff.show.chat import NO_PICTURE, Chat, chat, judged, page, wish
 from minidiff.show.widgets import WIDGET_VIEW
 from minidiff.systems.hunyuan import read
 
-WORDS = set("a wide tall picture of the red blue green circle star cross and make turn into remove it".split())
+WORDS = {"a", "wide", "tall", "picture", "of", "the", "red", "blue", "green", "circle", "star", "cross", "and", "make",
+    "turn", "into", "remove", "it"}  # fmt: skip
 CIRCLE, STAR = ("circle", "red", "medium", 4, 4), ("star", "blue", "medium", 11, 11)
 FIRST = "a picture of a red circle and a blue star"
 
@@ -124,7 +125,7 @@ def test_an_unreadable_picture_is_wrong_and_after_it_nothing_can_be_judged():
     before = drawn(CIRCLE), [CIRCLE]
     make = "make the circle green"
     assert judged(make, noise, None, before) == [(False, "followed: a green circle"), (False, "unreadable")]
-    assert judged("remove the circle", noise, None, before)[-1] == (False, "unreadable")
+    assert [right for right, _ in judged("remove the circle", noise, None, before)] == [False, False]
     ((right, text),) = judged(make, drawn(CIRCLE), [CIRCLE], (noise, None))
     assert right is None
     assert "could not be read" in text
