@@ -19,20 +19,36 @@ So an edit needs no mechanism of its own: the earlier picture's codes stand in t
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from random import Random
 
 import torch
 from torch import Generator, Tensor
 
 from minidiff.backbones.conversation import Conversation
 from minidiff.codecs.vqvae import VQVAE
-from minidiff.data.captions import vocabulary
+from minidiff.data.captions import caption, vocabulary
+from minidiff.data.scenes import Object
 from minidiff.denoiser import Denoiser
 from minidiff.encoders.tokenizer import WordTokenizer
-from minidiff.judges.scorecard import Generate, shares
+from minidiff.judges.scorecard import Generate, shares, shows
 from minidiff.optim import Muon, muon_groups
 from minidiff.randomness import rand, seeded
 from minidiff.systems.generator import in_batches
-from minidiff.systems.guess_codes import CODES, DROP, PIXELS, SIDE, SIZE, TURNS, WORLD, coded, paint, share, stories
+from minidiff.systems.guess_codes import (
+    CODES,
+    DROP,
+    PIXELS,
+    SIDE,
+    SIZE,
+    TURNS,
+    WORLD,
+    Story,
+    coded,
+    instructed,
+    paint,
+    share,
+    stories,
+)
 from minidiff.systems.hunyuan import as_told
 from minidiff.systems.hunyuan import read as seen_in
 from minidiff.systems.shipped import Shipped
@@ -149,8 +165,92 @@ def converse(
     return pictures
 
 
+# ---------------------------------------------------------------- what it can do
+
+
+def _told_and_kept(pictures: Tensor, told: Sequence[Story], turn: int) -> tuple[float, float]:
+    """The shares of pictures that are as told at `turn`, and of objects that stay from the turn before, within a cell.
+
+    A picture that cannot be read has kept nothing.
+    """
+    right, kept = [], []
+    for story, seen in zip(told, seen_in(list(pictures)), strict=True):
+        before, after = story.scenes[turn - 1 : turn + 1]
+        right.append(as_told(after, seen))
+        kept += [any(as_told([thing], [t]) for t in seen or []) for thing in before if thing in after]
+    return share(right), share(kept)
+
+
+def editing(guess: Guess, n: int = 200, w: float = 0.0, split: str | None = "test") -> dict[str, float]:
+    """By turn, the shares of edits of given pictures that are as told and of objects that stay, with controls.
+
+    Controls: the codes of another conversation's pictures; at the third turn, the first picture in place of the second
+    as well; and what was decided is painted without its codes.
+    """
+    told, found = stories(n, 2, split), {}
+    codes = coded(guess.codec, [story.scenes for story in told])
+    for turn in range(1, TURNS):
+        earlier = codes[:, :turn]
+        given = {"": earlier, ", another conversation's codes": earlier.roll(1, 0)}
+        if turn > 1:
+            given[", the first picture twice"] = earlier[:, :1].expand(-1, turn, -1, -1)
+        for name, seen in given.items():
+            rows = [_interleaved(story.texts[: turn + 1], row) for story, row in zip(told, seen)]
+            said = decide(guess, rows, w, range(n))
+            right, kept = _told_and_kept(paint(guess.pixels, said, range(n)), told, turn)
+            found |= {f"edit {turn}, as told{name}": right, f"edit {turn}, kept{name}": kept}
+            if not name:
+                blind = paint(guess.pixels, said, range(n), dropped=True)
+                found[f"edit {turn}, as told, painted without codes"] = _told_and_kept(blind, told, turn)[0]
+    return found
+
+
+def _interleaved(texts: Sequence[str], codes: Tensor) -> list[Turn]:
+    """Text, codes, text, …, text."""
+    return [turn for pair in zip(texts, [*codes, None]) for turn in pair if turn is not None]
+
+
+def conversing(guess: Guess, n: int = 100, w: float = 1.0, split: str | None = "test") -> dict[str, float]:
+    """The model draws a caption, then edits its own picture, twice. By turn: the share of all n that is right so far.
+
+    A first picture is right if it shows its caption, a later one if it shows the one before as the instruction says.
+    """
+    prompts, rng, seeds = WORLD.prompts(n, 3, split), Random(0), range(n)
+    rows: list[list[Turn]] = [[caption(prompt)] for prompt in prompts]
+    wanted: list[list[Object] | None] = [None] * n
+    right, found = [True] * n, {}
+    for turn in range(TURNS):
+        codes = decide(guess, rows, w if turn == 0 else 0.0, seeds)
+        seen = seen_in(list(paint(guess.pixels, codes, seeds)))
+        for i, things in enumerate(seen):
+            fits = shows(prompts[i], things or []) if turn == 0 else as_told(wanted[i] or [], things)
+            right[i] = right[i] and things is not None and fits
+            edit = instructed(things, rng) if right[i] and things else None
+            wanted[i] = edit.after if edit else None
+            rows[i] += [codes[i], edit.text if edit else ""]
+        found[f"turn {turn + 1} of its own"] = share(right)
+    return found
+
+
+def scores(words: Conversation, n: int = 200) -> dict[str, float]:
+    """Held-out contents: nats a code; captions drawn, by family; edits of given pictures; conversations of its own."""
+    guess, found = Guess(words, CODES.load(), PIXELS.load()), {}
+    told = stories(n, 2, "test")
+    tokens = TOKENS.encode([text for story in told for text in story.texts]).unflatten(0, (n, TURNS))
+    codes = coded(guess.codec, [story.scenes for story in told])
+    for name, given in (("", tokens), (", another's texts", tokens.roll(1, 0))):
+        with torch.no_grad():
+            nats = words.losses(given, codes)[1].mean(0).tolist()
+        found |= {f"nats per code, turn {k + 1}{name}": round(value, 4) for k, value in enumerate(nats)}
+    for w in (0.0, 1.0):
+        for family, (right, other) in shares(pictures_of(guess), WORLD, w, n // 2).items():
+            found[f"{family}, drawn, w={w:g}"] = round(right.share, 4)
+            found[f"{family}, drawn, w={w:g}, another caption"] = round(other.share, 4)
+    return found | editing(guess, n) | conversing(guess, n // 2)
+
+
 WORDS = Shipped(
     name="guess-words", purpose="a conversation becomes codes of its next picture, of the guess at GPT-4o (chapter 14)",
-    build=build, draw=lambda: draw_conversations(32, CODES.load()), steps=2400, scores=lambda words: scores(words),
+    build=build, draw=lambda: draw_conversations(32, CODES.load()), steps=1700, scores=scores,
     bits=8, options={"optimizer": Muon, "groups": muon_groups, "ema_decay": 0.998},
 )  # fmt: skip

@@ -120,7 +120,8 @@ def codes_scores(codec: VQVAE, n: int = 1000) -> dict[str, float]:
 
     The control draws the codes of another picture.
     """
-    x = render(assemble([story.scenes[i % TURNS] for i, story in enumerate(stories(n, 1, "test"))])).to(codec.quantizer.codebook.device)
+    scenes = [story.scenes[i % TURNS] for i, story in enumerate(stories(n, 1, "test"))]
+    x = render(assemble(scenes)).to(codec.quantizer.codebook.device)
     codes, drawn = codec.encode(x), parse(x.cpu()).scenes
     back = codec.decode(codes, clamp=True)
     read, other = parse(back.cpu()), parse(back.roll(1, 0).cpu())
@@ -135,8 +136,9 @@ def codes_scores(codec: VQVAE, n: int = 1000) -> dict[str, float]:
 
 
 CODES = Shipped(
-    name="guess-codes", purpose="16-px pictures to 4×4 codes and back, of the guess at GPT-4o (chapter 14)", build=build_codes,
-    draw=lambda: draw_pictures(64), steps=1400, scores=codes_scores, bits=8, options={"lr": 3e-3, "ema_decay": 0.99},
+    name="guess-codes", purpose="16-px pictures to 4×4 codes and back, of the guess at GPT-4o (chapter 14)",
+    build=build_codes, draw=lambda: draw_pictures(64), steps=1400, scores=codes_scores, bits=8,
+    options={"lr": 3e-3, "ema_decay": 0.99},
 )  # fmt: skip
 
 
@@ -203,6 +205,6 @@ def pixels_scores(pixels: Denoiser, n: int = 300) -> dict[str, float]:
 
 PIXELS = Shipped(
     name="guess-pixels", purpose="4×4 codes to 16-px pictures by diffusion, of the guess at GPT-4o (chapter 14)",
-    build=build_pixels, draw=lambda: draw_painted(64, CODES.load()), steps=2500, scores=pixels_scores, bits=8,
+    build=build_pixels, draw=lambda: draw_painted(64, CODES.load()), steps=1500, scores=pixels_scores, bits=8,
     options={"optimizer": Muon, "groups": muon_groups, "ema_decay": 0.998},
 )  # fmt: skip

@@ -58,7 +58,11 @@ def copied(other: GlmImageTransformer2DModel) -> Glm:
     ).requires_grad_(False)  # fmt: skip
     net.time, told = TimeEmbedding(COND, COND), other.time_condition_embed
     pairs = [(net.time.mlp[0], told.timestep_embedder.linear_1), (net.time.mlp[2], told.timestep_embedder.linear_2)]
-    pairs += [(net.code, other.prior_token_embedding), (net.stem, other.image_projector.proj), (net.head, other.proj_out)]
+    pairs += [
+        (net.code, other.prior_token_embedding),
+        (net.stem, other.image_projector.proj),
+        (net.head, other.proj_out),
+    ]
     pairs += [(net.last, other.norm_out.linear)]
     for mine, given in ((net.project, other.prior_projector), (net.join, other.glyph_projector)):
         pairs += [(mine[0], given.net[0].proj), (mine[2], given.net[2])]
