@@ -116,9 +116,8 @@ def coded(codec: VQVAE, rows: Sequence[Sequence[list[Object]]]) -> Tensor:
 
 @torch.no_grad()
 def codes_scores(codec: VQVAE, n: int = 1000) -> dict[str, float]:
-    """Of n held-out pictures, two thirds of them edited: PSNR, how many are read as drawn after its own decoder, codes in use and perplexity.
-
-    The control draws the codes of another picture.
+    """Of n held-out pictures, two thirds of them edited: PSNR, the share that is read exactly as drawn after its own
+    decoder, codes in use and perplexity. The control draws the codes of another picture.
     """
     scenes = [story.scenes[i % TURNS] for i, story in enumerate(stories(n, 1, "test"))]
     x = render(assemble(scenes)).to(codec.quantizer.codebook.device)
