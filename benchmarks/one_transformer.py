@@ -2,7 +2,10 @@
 
     python -m benchmarks.one_transformer                   all runs that are not there yet → results/
     python -m benchmarks.one_transformer runs "λ = 25" 2   one run: the arm and the seed
+    python -m benchmarks.one_transformer trips          another part
 
+trips  the shipped model draws held-out relations, describes its pictures, and draws the descriptions; how many true
+       descriptions there are of noisy pictures, by noise level
 runs   a small world (one of three shapes in four colours, or two with a relation), a small network (96 × 4), the same
        1,000 steps, seeds 0, 1, 2. Arms: λ; the share of rows whose picture comes first; squares that are causal like
        words, as in the paper's ablation. Measured on held-out contents: drawn (w = 1) and described, each with another
@@ -18,11 +21,15 @@ import torch
 from benchmarks._results import Results, told
 from minidiff.backbones.transfusion import Transfusion
 from minidiff.console import any_sign
-from minidiff.data.prompts import World
-from minidiff.data.scenes import COLOURS, SHAPES
+from minidiff.data.captions import captions
+from minidiff.data.prompts import World, place
+from minidiff.data.scenes import COLOURS, SHAPES, render
+from minidiff.encoders.tokenizer import START
+from minidiff.judges.scorecard import matches
 from minidiff.optim import Muon, muon_groups
 from minidiff.predictions import velocity_weight
-from minidiff.randomness import initialised
+from minidiff.randomness import initialised, randn, seeded
+from minidiff.schedules import Linear
 from minidiff.systems import transfusion
 from minidiff.systems.scenes_text import tokenizer
 from minidiff.training import fit, step_generator
@@ -94,12 +101,37 @@ def runs(chosen: Sequence[str]) -> None:
                 print(name, made["seconds"], "s", flush=True)
 
 
+@torch.no_grad()
+def trips(chosen: Sequence[str], n: int = 200) -> None:
+    model, world = transfusion.MODEL.load(), World(families=("relation",))
+    asked, generate = world.prompts(n, 3, "test"), transfusion.pictures_of(model)
+    first = generate(captions(asked), 1.0, range(n))
+    said = transfusion.texts_of(model, first)
+    second = generate(said, 1.0, range(n, 2 * n))
+    share = lambda right: round(float(right.float().mean()), 4)
+    found: dict[str, Any] = {
+        "n": n, "drawn": share(matches(asked, first)), "drawn again": share(matches(asked, second)),
+        "drawn again, another caption": share(matches([*asked[1:], *asked[:1]], second)),
+        "word by word": share(torch.tensor([a == b for a, b in zip(captions(asked), said)])), "noise": {},
+    }  # fmt: skip
+    clean = render(place(asked, 8))
+    for t in (0.0, 0.15, 0.3, 0.45, 0.6, 0.75, 0.9):
+        noisy = Linear().add_noise(clean, randn(clean.shape, seeded(3)), torch.full((n,), t))
+        told = tokenizer(transfusion.LENGTH).decode(model.describe(noisy, torch.tensor(START), t))
+        found["noise"][f"{t:g}"] = [share(transfusion.true_of(s, clean)) for s in (told, [*told[1:], *told[:1]])]
+    RESULTS.keep("trips", found)
+
+
+PARTS = {"runs": runs, "trips": trips}
+
+
 def main(arguments: list[str]) -> None:
     any_sign()
     torch.set_num_threads(1)
-    if arguments and arguments[0] != "runs":
-        sys.exit(f"one_transformer: got {arguments}, expected nothing, or: runs ARM SEED")
-    runs(arguments[1:])
+    if arguments and arguments[0] not in PARTS:
+        sys.exit(f"one_transformer: got {arguments}, expected nothing, or one of {list(PARTS)}; runs ARM SEED")
+    for part in arguments[:1] or PARTS:
+        PARTS[part](arguments[1:])
 
 
 if __name__ == "__main__":

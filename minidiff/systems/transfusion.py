@@ -6,8 +6,9 @@ noises it half way at most, for what is to be described has to be seen. Each sen
 is often more than one that is; a description is right if the judge finds what it says, and nothing else, in the
 picture.
 
-No weights are shipped yet. 8,000 steps (23 minutes of one core) describe all of 200 held-out pictures a family, and at
-w = 1 draw one .98, relation .98, but pair .42 and count .45.
+16,000 steps (42 CPU minutes of one core) describe at least .98 of 200 held-out pictures a family, and draw one .995,
+relation .995, pair .905 and count .87 of captions at w = 1; 8,000 with half of the rows describing and no family twice
+drew pair .42 and count .45.
 """
 
 from collections.abc import Sequence
