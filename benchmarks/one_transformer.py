@@ -14,6 +14,7 @@ runs   a small world (one of three shapes in four colours, or two with a relatio
 
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -112,6 +113,8 @@ def trips(chosen: Sequence[str], n: int = 200) -> None:
     found: dict[str, Any] = {
         "n": n, "drawn": share(matches(asked, first)), "drawn again": share(matches(asked, second)),
         "drawn again, another caption": share(matches([*asked[1:], *asked[:1]], second)),
+        "drawn again, its objects": share(matches([replace(prompt, relation=None) for prompt in asked], second)),
+        "described with a relation": share(torch.tensor([" and " not in text for text in said])),
         "word by word": share(torch.tensor([a == b for a, b in zip(captions(asked), said)])), "noise": {},
     }  # fmt: skip
     clean = render(place(asked, 8))

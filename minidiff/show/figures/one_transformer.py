@@ -57,19 +57,24 @@ def looks(found: Mapping[str, Tensor], owners: Mapping[str, Sequence[int]], titl
     axes[0].figure.suptitle(title)
 
 
-def trade(found: Mapping[str, Mapping[str, Mapping[float, float]]], title: str) -> None:
-    """found[axis][direction] = {x: share}: a panel for each axis, a line for each direction; λ on a logarithmic one."""
-    _, axes = panels(1, len(found), size=(3.4, 2.8), sharey=True)
-    for ax, (axis, lines) in zip(axes, found.items()):
-        for i, (name, values) in enumerate(lines.items()):
-            ax.plot(list(values), list(values.values()), "o-", color=CYCLE[i], label=name)
-        ax.set(xlabel=axis, ylim=(-0.03, 1.05))
-        if "λ" in axis:
-            ax.set_xscale("log")
-            ax.set_xticks(list(values), [f"{x:g}" for x in values])
-            ax.minorticks_off()
-    axes[0].set_ylabel("right")
-    axes[-1].legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
+def trade(
+    curves: Mapping[str, Mapping[str, Sequence[tuple[float, float]]]], labels: Sequence[str], title: str
+) -> None:  # fmt: skip
+    """curves[name][point] = (mean, sd) across and up: a panel and a line for each name, both axes logarithmic."""
+    _, axes = panels(1, len(curves), size=(3.5, 3.0))
+    for ax, (i, (name, points)) in zip(axes, enumerate(curves.items())):
+        (x, dx), (y, dy) = (zip(*part) for part in zip(*points.values()))
+        ax.errorbar(x, y, xerr=dx, yerr=dy, fmt="o-", color=CYCLE[i], capsize=2)
+        for word, at in zip(points, zip(x, y)):
+            ax.annotate(word, at, (5, 5), textcoords="offset points", fontsize=8)
+        ax.set(xlabel=labels[0], title=name, xscale="log", yscale="log")
+        ax.title.set_fontsize(9.5)
+        ax.margins(0.18)
+        for axis in (ax.xaxis, ax.yaxis):
+            axis.set_major_formatter("{x:.2g}")
+            axis.set_minor_formatter("{x:.2g}")
+            axis.set_tick_params(which="both", labelsize=7)
+    axes[0].set_ylabel(labels[1])
     axes[0].figure.suptitle(title)
 
 
