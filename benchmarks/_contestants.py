@@ -23,8 +23,23 @@ from minidiff.randomness import randn, seeded
 from minidiff.samplers import ddpm, sample
 from minidiff.schedules import Linear
 from minidiff.systems import (
-    clip_scenes, clip_sprites, dalle1, dit, imagen, latent, llm, readers, scenes_captioner, scenes_text,
-    scenes_unconditional, sdxl, stable_diffusion, text_lm, transfusion, unclip, ways_in,
+    clip_scenes,
+    clip_sprites,
+    dalle1,
+    dit,
+    imagen,
+    latent,
+    llm,
+    readers,
+    scenes_captioner,
+    scenes_text,
+    scenes_unconditional,
+    sdxl,
+    stable_diffusion,
+    text_lm,
+    transfusion,
+    unclip,
+    ways_in,
 )  # fmt: skip
 from minidiff.systems.shipped import Shipped
 from minidiff.weights import shipped_names

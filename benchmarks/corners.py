@@ -25,7 +25,7 @@ from typing import Any
 import torch
 
 from benchmarks._contestants import of_texts
-from benchmarks.leaderboard import N, RESULTS, kept, parameters, shown, work
+from benchmarks.leaderboard import RESULTS, N, kept, parameters, shown, work
 from minidiff.console import any_sign
 from minidiff.optim import Muon
 from minidiff.randomness import initialised

@@ -79,8 +79,8 @@ MODELS: tuple[Real, ...] = (
     ),
     Real(
         "Flux 2", _CHAT, "diffusers Flux2Transformer2DModel",
-        "8 double, then 48 blocks for both, attention beside the MLP, one modulation for all; three layers of Mistral 3 "
-        "(chapter 13)",
+        "8 double, then 48 blocks for both, attention beside the MLP, one modulation for all; three layers of Mistral "
+        "3 (chapter 13)",
     ),
     Real(
         "Z-Image", _CHAT, "2511.22699",

@@ -159,9 +159,7 @@ class Design:
         if self.conditioning == "cross-attention":
             make = lambda hidden: DiT(**parts, depth=6, context_dim=WIDTH, hidden=hidden, qk_norm=True, place_std=0.3)
         else:  # separate at first, then one set of weights for both (Flux 1)
-            make = lambda hidden: MMDiT(
-                **parts, double=1, single=4, context_dim=WIDTH, hidden=hidden, rotary=(4, 6, 6)
-            )
+            make = lambda hidden: MMDiT(**parts, double=1, single=4, context_dim=WIDTH, hidden=hidden, rotary=(4, 6, 6))
         return make(width_of(make, PARAMETERS))
 
     def read(self, texts: Sequence[str]) -> dict[str, Tensor]:
@@ -240,7 +238,7 @@ def _clash(design: Design, *axes: str) -> str:
 
 
 def noise_weight(schedule: Schedule, t: Tensor, floor: float = 0.1) -> Tensor:
-    """The weight that makes an X0 network's error the error of the noise it implies: (α/σ)², (B,); σ kept above `floor`.
+    """The weight that makes an X0 network's error the error of the noise it implies: (α/σ)², (B,), σ above `floor`.
 
     ε̂ = (x_t − α·x̂0)/σ, so that ε̂ − ε = −α/σ·(x̂0 − x0).
     """

@@ -9,7 +9,7 @@ the README and the chapter read it here. Of each system it holds
     seconds            CPU seconds a picture, ten at a time, one thread
     asked              of each question of `judges.scorecard` that its world contains: {"right", "other", "asked"}
     whole              the same of all its pictures: is all of the caption shown, and nothing else?
-    error              where the exact denoiser is known: the mean squared error of x̂0 over `dit.TIMES`, {"loss", "excess"}
+    error              where the exact denoiser is known: {"loss", "excess"} of x̂0, means over `dit.TIMES`
 
 "other" counts the pictures for which the answer would be yes with the *next* caption: what a system scores that does
 not listen. The exact sampler of a world is the first row of its table: its errors are what sampling alone costs.
