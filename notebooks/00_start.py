@@ -210,7 +210,7 @@ health.examine()
 # | 11 | DiT | [lecture](../lectures/11_dit.md) | [notebook](11_dit.ipynb) | [exercises](../exercises/11_dit.ipynb) |
 # | 12 | What CLIP cannot tell apart, and better text encoders | [lecture](../lectures/12_text_encoders.md) | [notebook](12_text_encoders.ipynb) | [exercises](../exercises/12_text_encoders.ipynb) |
 # | 13 | How text enters: cross-attention, double stream, single stream | [lecture](../lectures/13_how_text_enters.md) | [notebook](13_how_text_enters.ipynb) | [exercises](../exercises/13_how_text_enters.ipynb) |
-# | 14 | One transformer for both: Transfusion, Hunyuan, the GPT-4o guess |  | |  |
+# | 14 | One transformer for both: Transfusion, Hunyuan, the GPT-4o guess | [lecture](../lectures/14_one_transformer.md) | [notebook](14_one_transformer.ipynb) | [exercises](../exercises/14_one_transformer.ipynb) |
 # | 15 | The design space |  | |  |
 # | **III** | **Video** | | | |
 # | 16 | From images to video: Sora patches, Imagen Video, Make-A-Video |  | |  |

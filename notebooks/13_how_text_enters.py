@@ -475,4 +475,4 @@ assert playground.values["design"] == "double"
 # - In section 7, give `double` the *work* of `single` in place of its parameters: `width_of` and `forward_gflops` help.
 # - In section 10, find a head that reads only one word, whatever the sentence.
 #
-# Then the [exercises](../exercises/13_how_text_enters.ipynb).
+# Then the [exercises](../exercises/13_how_text_enters.ipynb), and [chapter 14](14_one_transformer.ipynb), where the same blocks are asked for words, too.

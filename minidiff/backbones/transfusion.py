@@ -121,10 +121,10 @@ class Transfusion(nn.Module):
         return total
 
     @torch.no_grad()
-    def describe(self, pictures: Tensor, start: Tensor) -> Tensor:
-        """The most probable words about clean pictures (B, C, H, W), (B, length) int64; start: the id of START."""
+    def describe(self, pictures: Tensor, start: Tensor, noise: float = 0.0) -> Tensor:
+        """The most probable words about pictures (B, C, H, W) at level `noise`, (B, length) int64; start: its id."""
         require_floating("pictures", pictures, min_dim=4)
-        t = torch.zeros(len(pictures), device=pictures.device)
+        t = torch.full((len(pictures),), noise, device=pictures.device)
         tokens = torch.full((len(pictures), 1), int(start), device=pictures.device)
         while tokens.shape[1] < self.length and not bool((tokens == END).any(1).all()):
             logits = self.read(tokens, pictures, t, picture_first=True).words[:, -1, : self.vocab]

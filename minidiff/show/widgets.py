@@ -130,11 +130,11 @@ def fallback(explorer: Explorer, box: ipywidgets.Box, static: Sequence[Mapping[s
     view = {"version_major": 2, "version_minor": 0, "model_id": box.model_id}
     settings = ", ".join(f"{name} = {value}" for name, value in explorer.values.items())
     # In text, as a notebook keeps it: what is displayed raw is not encoded on its way into the file.
-    picture = b64encode(_stack(pages)).decode("ascii")
+    picture = b64encode(stacked(pages)).decode("ascii")
     return {WIDGET_VIEW: view, "image/png": picture, "text/plain": f"[interactive figure: {settings}]"}
 
 
-def _stack(pages: Sequence[bytes]) -> bytes:
+def stacked(pages: Sequence[bytes]) -> bytes:
     """Put PNG pages under one another."""
     if len(pages) == 1:
         return pages[0]

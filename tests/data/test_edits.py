@@ -2,9 +2,10 @@
 
 from random import Random
 
+import pytest
 import torch
 
-from minidiff.data.edits import KINDS_OF_EDIT, after, before, edit_of, edits
+from minidiff.data.edits import KINDS_OF_EDIT, after, before, edit_of, edits, instructs, objection, told
 from minidiff.judges.scenes import parse
 
 
@@ -45,3 +46,52 @@ def test_each_kind_of_edit_can_be_asked_for():
         assert {edit.text.split()[0] for edit in edits(20, 0, "train", what)} == {verb}
     alone = edit_of([("star", "red", "medium", 4, 4)], Random(0), "remove")
     assert alone.after == []
+
+
+RED, BLUE, STAR = ("circle", "red", "medium", 3, 4), ("circle", "blue", "small", 9, 4), ("star", "red", "medium", 9, 12)
+
+
+def test_an_instruction_is_read_back_into_the_scene_after_it():
+    found = edits(500, 7, "train")
+    assert {len(edit.before) for edit in found} == {1, 2, 3, 4}
+    for edit in found:
+        assert told(edit.text, edit.before) == edit.after
+        assert told(f"Now {edit.text}.", edit.before) == edit.after
+        assert objection(edit.text, edit.before) is None
+        assert instructs(edit.text)
+    others = found[1:] + found[:1]  # the control: another's instruction
+    assert sum(told(other.text, edit.before) == edit.after for edit, other in zip(found, others)) < 25
+
+
+def test_less_than_both_words_will_do_where_one_object_is_meant():
+    scene = [RED, STAR]
+    assert told("make the circle blue", scene) == [("circle", "blue", "medium", 3, 4), STAR]
+    assert told("turn the star into a cross", scene) == [RED, ("cross", "red", "medium", 9, 12)]
+    assert told("now  REMOVE the circle.", scene) == [STAR]
+    assert told("remove the blue one", [BLUE, STAR]) == [STAR]
+    assert told("make it black", [RED]) == [("circle", "black", "medium", 3, 4)]
+    assert told("make the red circle red", scene) == scene
+    assert told("remove the star", [STAR]) == []
+    assert told("turn it into an astronaut", [STAR]) is None
+
+
+@pytest.mark.parametrize(("text", "scene", "why"), [
+    ("make the circle green", [RED, BLUE], "could be 2 things"),
+    ("remove it", [RED, STAR], "could be 2 things"),
+    ("remove the red one", [RED, STAR], "could be 2 things"),
+    ("remove the cross", [RED, STAR], "no “the cross”"),
+    ("remove it", [], "no “it”"),
+    ("make the red circle pink", [RED], "“pink” is none of red, green"),
+    ("make the red circle star", [RED], "“star” is none of red, green"),
+    ("turn the red circle into a blue", [RED], "“blue” is none of circle"),
+    ("make the red circle blue", [RED, BLUE], "a blue circle already"),
+    ("make the cat blue", [("cat", None, "medium", 3, 4)], "A cat cannot be changed"),
+    ("a red circle", [RED], "No instruction"),
+    ("make blue", [RED], "No instruction"),
+    ("", [RED], "No instruction"),
+])  # fmt: skip
+def test_what_cannot_be_carried_out_has_a_sentence_that_says_why(text, scene, why):
+    kept = list(scene)
+    assert told(text, scene) is None
+    assert why in objection(text, scene)
+    assert scene == kept

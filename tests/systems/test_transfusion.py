@@ -16,14 +16,14 @@ def test_a_description_is_true_where_the_picture_shows_it_and_nothing_else():
     assert transfusion.true_of(said, pictures).tolist() == [True, False, False, False]
 
 
-def test_half_the_rows_begin_with_the_picture_which_is_then_nearly_clean():
+def test_a_quarter_of_the_rows_begins_with_the_picture_which_is_then_nearly_clean():
     draw = transfusion.draw_both(64)
     batches = [draw(step_generator(0, step)) for step in range(20)]
     first, t = (torch.cat([batch[k] for batch in batches]) for k in ("picture_first", "t"))
     silent = torch.cat([(batch["tokens"][:, 1] == 2) for batch in batches])
-    assert float(first.float().mean()) == pytest.approx(0.5, abs=0.05)
+    assert float(first.float().mean()) == pytest.approx(transfusion.DESCRIBED, abs=0.05)
     assert float(t[first].max()) <= transfusion.SEEN
-    assert float((t[first] == 0).float().mean()) == pytest.approx(0.5, abs=0.07)
+    assert float((t[first] == 0).float().mean()) == pytest.approx(0.5, abs=0.1)
     assert float(t[~first].mean()) > 0.5
     assert not bool(silent[first].any())  # what is to be said is never empty
     assert float(silent[~first].float().mean()) == pytest.approx(0.1, abs=0.04)
