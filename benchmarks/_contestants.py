@@ -13,12 +13,15 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from minidiff import times
+from minidiff.backbones.interleaved import Interleaved
+from minidiff.data.aspects import asked
 from minidiff.data.captions import captions
 from minidiff.data.exact_scenes import ExactScenes
 from minidiff.data.prompts import FAMILIES, Prompt, World
 from minidiff.denoiser import Denoiser
 from minidiff.guidance import Denoise, bind, classifier
 from minidiff.judges.scorecard import Generate
+from minidiff.predictions import X0
 from minidiff.randomness import randn, seeded
 from minidiff.samplers import ddpm, sample
 from minidiff.schedules import Linear
@@ -27,6 +30,9 @@ from minidiff.systems import (
     clip_sprites,
     dalle1,
     dit,
+    guess,
+    guess_codes,
+    hunyuan,
     imagen,
     latent,
     llm,
@@ -40,7 +46,7 @@ from minidiff.systems import (
     transfusion,
     unclip,
     ways_in,
-)  # fmt: skip
+)
 from minidiff.systems.shipped import Shipped
 from minidiff.weights import shipped_names
 
@@ -103,8 +109,8 @@ def exact_denoise() -> Denoises:
 def guided(prompts: Sequence[Prompt], w: float, seeds: Sequence[int], steps: int = 50) -> Tensor:
     """A model that reads nothing, led by a captioner (chapter 03)."""
     model, captioner = scenes_unconditional.MODEL.load(), scenes_captioner.MODEL.load()
-    asked, generators = scenes_captioner.tokens(captions(list(prompts))), seeded(seeds)
-    led = classifier(bind(model), lambda x, t: captioner.log_prob(x, t, asked), model.schedule, w)
+    words, generators = scenes_captioner.tokens(captions(list(prompts))), seeded(seeds)
+    led = classifier(bind(model), lambda x, t: captioner.log_prob(x, t, words), model.schedule, w)
     noise = randn((len(prompts), 3, 16, 16), generators)
     *_, x = sample(led, noise, times.linear(steps, start=0.999), ddpm(model.schedule), generators)
     return x
@@ -113,9 +119,9 @@ def guided(prompts: Sequence[Prompt], w: float, seeds: Sequence[int], steps: int
 def guided_gflops(steps: int = 50) -> float:
     """PyTorch's counter cannot follow a gradient for x_t alone: counted are both calls of one step by themselves."""
     model, captioner = scenes_unconditional.MODEL.load(), scenes_captioner.MODEL.load()
-    asked, t = scenes_captioner.tokens(captions(scenes_unconditional.WORLD.prompts(1, 1, "test"))), torch.tensor(0.5)
+    words, t = scenes_captioner.tokens(captions(scenes_unconditional.WORLD.prompts(1, 1, "test"))), torch.tensor(0.5)
     x = torch.zeros(1, 3, 16, 16, requires_grad=True)
-    led = dit.gflops(lambda: captioner.log_prob(x, t, asked).sum().backward())
+    led = dit.gflops(lambda: captioner.log_prob(x, t, words).sum().backward())
     return steps * (led + dit.gflops(lambda: model(x.detach(), t)))
 
 
@@ -174,14 +180,33 @@ def of_shapes() -> Iterator[Contestant]:
         _, size, patch = name.split("-")
         yield of_scenes(f"DiT-{size.upper()}/{patch}", "11", shipped, scenes_text.WORLD, dit.LENGTH, 25)
     yield from of_readers()
-    if transfusion.MODEL.name in shipped_names():
-        read = lambda texts: {"tokens": scenes_text.tokenizer(transfusion.LENGTH).encode(texts)}
-        denoiser = lambda: Denoiser(transfusion.MODEL.load(), Linear(), transfusion.X0)
-        yield Contestant(
-            name="Transfusion", chapter="14", section=SHAPES, world=transfusion.WORLD, parts=(transfusion.MODEL,),
-            draws=lambda: of_texts(transfusion.pictures_of(transfusion.MODEL.load())),
-            denoise=lambda: told(denoiser(), read),
-        )  # fmt: skip
+    yield from (each for each in of_one_transformer() if {part.name for part in each.parts} <= {*shipped_names()})
+
+
+def of_one_transformer() -> Iterator[Contestant]:
+    """Chapter 14's; those whose weights are shipped take part."""
+    read = lambda texts: {"tokens": scenes_text.tokenizer(transfusion.LENGTH).encode(texts)}
+    yield Contestant(
+        name="Transfusion", chapter="14", section=SHAPES, world=transfusion.WORLD, parts=(transfusion.MODEL,),
+        draws=lambda: of_texts(transfusion.pictures_of(transfusion.MODEL.load())),
+        denoise=lambda: told(Denoiser(transfusion.MODEL.load(), Linear(), X0), read),
+    )  # fmt: skip
+    yield Contestant(
+        name="HunyuanImage 3.0 in miniature", chapter="14", section=SHAPES, world=hunyuan.WORLD,
+        parts=(hunyuan.MODEL,), draws=lambda: partial(square, hunyuan.MODEL.load()),
+    )  # fmt: skip
+    yield Contestant(
+        name="the guess", chapter="14", section=SHAPES, world=guess_codes.WORLD,
+        parts=(guess.WORDS, guess_codes.CODES, guess_codes.PIXELS),
+        draws=lambda: of_texts(guess.pictures_of(guess.Guess.load())),
+    )  # fmt: skip
+
+
+def square(model: Interleaved, prompts: Sequence[Prompt], w: float, seeds: Sequence[int]) -> Tensor:
+    """Asked for in no shape, so for a square; a picture in another shape than that shows nothing here."""
+    rows = [[asked(text, 0)] for text in captions(list(prompts))]
+    drawn = hunyuan.generate(model, rows, w, seeds)
+    return torch.stack([x if x.shape == (3, 16, 16) else torch.zeros(3, 16, 16) for x in drawn])
 
 
 def of_sprites() -> Iterator[Contestant]:

@@ -50,6 +50,7 @@ def sample(args: argparse.Namespace) -> int:
     """Write the PNG, or without a TEXT say which words there are. `ValueError`, before anything is drawn, for what a
     model cannot read or do. With --leaderboard, print that instead."""
     if args.leaderboard:
+        require(not args.texts, "--leaderboard", f"it with {args.texts}", "no TEXT beside it: it draws nothing")
         print(leaderboard.table(leaderboard.read()))
         return 0
     if not args.texts:

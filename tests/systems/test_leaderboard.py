@@ -181,6 +181,8 @@ def test_the_readme_shows_what_was_measured(root):
 def test_the_command_prints_the_table_and_names_a_missing_file(monkeypatch, capsys, tmp_path):
     assert main(["sample", "--leaderboard"]) == 0
     assert capsys.readouterr().out.strip() == leaderboard.table(leaderboard.read()).strip()
+    assert main(["sample", "--leaderboard", "a cat"]) == 2
+    assert "--leaderboard: got it with ['a cat']" in capsys.readouterr().err
     broken = tmp_path / "leaderboard.json"
     with pytest.raises(ValueError, match=r"^leaderboard: got no file"):
         leaderboard.read(broken)
