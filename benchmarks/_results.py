@@ -11,10 +11,10 @@ from minidiff.checkpoints import write_whole
 
 
 class Results:
-    """benchmarks/results/NAME.json."""
+    """benchmarks/results/NAME.json, or another folder's NAME.json."""
 
-    def __init__(self, name: str):
-        self.path = Path(__file__).parent / "results" / f"{name}.json"
+    def __init__(self, name: str, folder: Path = Path(__file__).parent / "results"):
+        self.path = folder / f"{name}.json"
 
     def read(self) -> dict[str, Any]:
         """All parts, and the machine they were measured on; nothing where there is no file yet."""

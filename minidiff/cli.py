@@ -116,6 +116,7 @@ def add_sample(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     parser.add_argument("--seed", type=int, default=0, help="of the first picture; the next has the next seed")
     parser.add_argument("--model", default=None, help="the weights, by name (default: by TEXT)")
     parser.add_argument("-o", "--out", type=path, default=Path("samples.png"), help="PNG to write")
+    parser.add_argument("--leaderboard", action="store_true", help="no pictures: what all systems cost and show")
     parser.set_defaults(run=run_sample)
 
 

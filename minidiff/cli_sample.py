@@ -17,7 +17,7 @@ from minidiff.data.prompts import World
 from minidiff.data.scenes import SPRITES
 from minidiff.encoders.tokenizer import split
 from minidiff.judges.scorecard import Generate
-from minidiff.systems import fashion, latent, scenes_text
+from minidiff.systems import fashion, latent, leaderboard, scenes_text
 from minidiff.systems.shipped import Shipped
 from minidiff.validate import require
 
@@ -48,7 +48,11 @@ STEPS = {CLOTHES: 20} | dict.fromkeys(SCENES, 50)
 
 def sample(args: argparse.Namespace) -> int:
     """Write the PNG, or without a TEXT say which words there are. `ValueError`, before anything is drawn, for what a
-    model cannot read or do."""
+    model cannot read or do. With --leaderboard, print that instead."""
+    if args.leaderboard:
+        require(not args.texts, "--leaderboard", f"it with {args.texts}", "no TEXT beside it: it draws nothing")
+        print(leaderboard.table(leaderboard.read()))
+        return 0
     if not args.texts:
         print(known_words())
         return 0

@@ -123,10 +123,11 @@ QUESTIONS = (
 )  # fmt: skip
 """The first six are GenEval's."""
 
-_FAMILY = {
+FAMILY_OF = {
     "one object": "one", "two objects": "pair", "counting": "count", "colours": "one", "position": "relation",
     "attribute binding": "pair", "negation": "negation", "surrounding": "surrounding", "long captions": "several",
 }  # fmt: skip
+"""Which family of prompts a question is asked of."""
 
 
 def answer(question: str, prompt: Prompt, things: Sequence[Object]) -> bool:
@@ -200,7 +201,7 @@ def scorecard(
     scores, failures = {}, {}
     for question in questions:
         require(question in QUESTIONS, "questions", repr(question), f"some of {QUESTIONS}")
-        asked = replace(world, families=(_FAMILY[question],)).prompts(n, generator, split)
+        asked = replace(world, families=(FAMILY_OF[question],)).prompts(n, generator, split)
         texts = captions(asked, "long" if question == "long captions" else "short")
         pictures = generate(texts, w, range(n))
         require(len(pictures) == n, "generate", describe(pictures), f"{n} pictures")

@@ -155,6 +155,16 @@ def draw_scenes(batch: int, reads: Read, long_share: float = SHARE_LONG) -> Draw
 # ---------------------------------------------------------------- pictures, and what they show
 
 
+def read_once(
+    network: Conditioned, cond: dict[str, Tensor], null: dict[str, Tensor]
+) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """What the backbone is given of `with_null`: rows of conditions, and one of none. So no step reads a text again."""
+    rows = len(next(iter(cond.values())))
+    given = network.conditioning(rows, **cond)
+    none = network.conditioning(1, **{k: v[None] for k, v in null.items()})
+    return given, {k: v[0] for k, v in none.items()}
+
+
 def pictures_of(model: Denoiser, reads: Read, steps: int = 50) -> Generate:
     """`generate(texts, w, seeds)` → (B, 3, 16, 16) in ancestral steps. A text is read once, not at every step."""
     network = model.net
@@ -162,9 +172,7 @@ def pictures_of(model: Denoiser, reads: Read, steps: int = 50) -> Generate:
     drawer = Denoiser(network.backbone, model.schedule, model.prediction)
 
     def some(texts: Sequence[str], w: float, seeds: Sequence[int]) -> Tensor:
-        cond, null = with_null(reads, texts)
-        given = network.conditioning(len(texts), **cond)
-        none = {k: v[0] for k, v in network.conditioning(1, **{k: v[None] for k, v in null.items()}).items()}
+        given, none = read_once(network, *with_null(reads, texts))
         return generator(drawer, lambda _: given, none, (3, 16, 16), steps=steps, batch=len(texts))(texts, w, seeds)
 
     return in_batches(torch.no_grad()(some), 250)
