@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from torch.func import jacrev
+from torch.autograd.functional import jacobian
 
 from minidiff.nn import masks, rope
 from minidiff.nn.block import Attention, Block
@@ -42,9 +42,8 @@ def gap(a: torch.Tensor, b: torch.Tensor) -> float:
 
 def reach(f, x: torch.Tensor, axis: int) -> torch.Tensor:
     """Which frames of the output depend on which of x: the largest |∂ out_i / ∂ in_j|, (T, T)."""
-    jacobian = jacrev(f)(x)
     n = x.ndim
-    return jacobian.abs().movedim((axis, n + axis), (0, 1)).flatten(2).amax(2)
+    return jacobian(f, x).abs().movedim((axis, n + axis), (0, 1)).flatten(2).amax(2)
 
 
 # --- patches of space and time
