@@ -107,7 +107,7 @@ class DiT(nn.Module):
         return unpatchify(self.read_out(z[:, :n], cond), self.patch, size)
 
     def embed(self, x_t: Tensor, t: Tensor, concat: Tensor | None = None) -> tuple[Tensor, Tensor, tuple[int, ...]]:
-        """What goes into the first block, (B, N, dim); the embedding of t, (B, dim) or (B, N, dim); the sides of x_t."""
+        """What goes into the first block, (B, N, dim); the embedding of t, (B, dim) or (B, N, dim); x_t's sides."""
         size = sizes_of(x_t, self.channels, self.patch, None if self.rotary else self.size)
         if t.ndim < 2:  # time per picture
             times = self.time(t.expand(len(x_t)))

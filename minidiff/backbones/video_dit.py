@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 from itertools import chain
 
-import torch
 from torch import Tensor, nn
 
 from minidiff.backbones.dit import AS_CONTEXT, DiT
@@ -15,11 +14,11 @@ from minidiff.validate import describe, require, require_time
 
 
 class VideoDiT(nn.Module):
-    """`net(x_t, t)`, and what stands beside it: clips x_t (B, channels, T, H, W), any T, and H, W as `image` takes them.
+    """`net(x_t, t)`, and what stands beside it: clips x_t (B, channels, T, H, W), any T, H and W as `image` takes them.
 
     image: a `DiT` of pictures, θ, whose weights are taken as they are. After each of its blocks stands a temporal one,
     φ: a `Block` along time, told t and vector by adaLN-Zero and the frames' order by RoPE (attention in space, then in
-    time: arXiv 2210.02303, section 2.4; 2401.03048; fine-tuning of φ alone: 2304.08818). New temporal blocks are
+    time: arXiv 2210.02303, 2401.03048; fine-tuning of φ alone: 2304.08818). New temporal blocks are
     identities. A clip of one frame is a picture, and passes none: there the network is `image`, to the bit, before and
     after φ has learned. Another `image` with the same architecture may take the place of θ: `net.image = other`.
 
@@ -85,6 +84,6 @@ class VideoDiT(nn.Module):
         return self.time.parameters()
 
     def tuned_parameters(self) -> Iterator[nn.Parameter]:
-        """What Tune-A-Video trains (arXiv 2212.11565, section 4.2): φ, and W^Q of self- and cross-attention."""
+        """What Tune-A-Video trains (arXiv 2212.11565): φ, and W^Q of self- and cross-attention."""
         asks = [m.q for name, m in self.image.named_modules() if name.endswith((".attention", ".cross"))]
         return chain(self.time.parameters(), *(layer.parameters() for layer in asks))  # type: ignore[union-attr]

@@ -1,4 +1,4 @@
-"""The toy of temporal fine-tuning (Align your Latents, arXiv 2304.08818, figure 2): an MLP of single frames, inflated."""
+"""The toy of temporal fine-tuning (arXiv 2304.08818, figure 2): an MLP of single frames, inflated to clips."""
 
 from collections.abc import Iterator
 

@@ -67,7 +67,7 @@ def temporal(frames: int, tokens: int, device: torch.device | None = None) -> Te
 def sparse_causal(frames: int, tokens: int, device: torch.device | None = None) -> Tensor:
     """(frames·tokens, frames·tokens): tokens of frame i look at those of frames 1 and i − 1; frame 1 looks at itself.
 
-    Keys and values of Tune-A-Video (arXiv 2212.11565, section 4.2): from frame 2 on, a frame is not among what its own
+    Keys and values of Tune-A-Video (arXiv 2212.11565): from frame 2 on, a frame is not among what its own
     tokens look at; it asks, and others answer.
     """
     frame = torch.arange(frames, device=device)

@@ -46,9 +46,9 @@ def resting(block: Block) -> Block:
 class Blend(nn.Module):
     """α·z + (1 − α)·z′: what the pictures' layer gave, z, and what the temporal layer made of it, z′.
 
-    α = sigmoid(logit) is learned, one number per layer (arXiv 2304.08818, section 3.1: "α ∈ [0, 1] denotes a learnable
-    parameter"; as a sigmoid in Stable Video Diffusion, 2311.15127). Written as z + (1 − α)·(z′ − z), which is z to the
-    bit where α = 1, and where the temporal layer is still the identity.
+    α in [0, 1] is learned, one number per layer (Align your Latents, arXiv 2304.08818, section 3.1), here as the sigmoid
+    of a logit, as in the code of Stable Video Diffusion. Written as z + (1 − α)·(z′ − z), which is z to the bit where
+    α = 1, and where the temporal layer is still the identity.
 
     pictures: (B,) bool, True for rows that are no clips: their α is 1.
     """
@@ -111,14 +111,14 @@ def separable(
 ) -> Tensor:  # fmt: skip
     """Attention in space, frame by frame, then in time, place by place: x (B, T, N, dim) → the same.
 
-    In place of one softmax over T·N tokens: T·N·(N + T) products in place of (T·N)² (arXiv 2210.02303, section 2.4;
-    2401.03048, variant 1). cond: (B, d), or (B, T, 1 or N, d) where frames have their own; time_cond: another one for
-    the time half. context (B, M, context_dim), the clip's text, is what every frame looks at, without what context_mask
-    (B, M) leaves out. rotate: turns the N tokens of a frame. pictures: as in `Blend`.
+    In place of one softmax over T·N tokens: T·N·(N + T) products in place of (T·N)² (Imagen Video, arXiv 2210.02303;
+    Latte, 2401.03048, variant 1). cond: (B, d), or (B, T, 1 or N, d) where frames have their own; time_cond: another
+    one for the time half. context (B, M, context_dim), the clip's text, is what every frame looks at, without what
+    context_mask (B, M) leaves out. rotate: turns the N tokens of a frame. pictures: as in `Blend`.
 
     temporal: False leaves the time half out, and no frame depends on another one.
     sparse: tokens of frame i look at those of frames 1 and i − 1, and no longer at their own (Tune-A-Video, arXiv
-    2212.11565, section 4.2; frame 1 looks at itself); also only where temporal.
+    2212.11565; frame 1 looks at itself); this, too, only where temporal.
     """
     require(x.ndim == 4, "x", describe(x), "tokens (B, T, N, dim)")
     b, t, n, _ = x.shape
@@ -195,7 +195,7 @@ class AcrossFrames(nn.Module):
 
 
 class Pseudo3D(nn.Module):
-    """A convolution in space, then one along time that begins as the identity (Make-A-Video, arXiv 2209.14792, eq. 2).
+    """A convolution in space, then one along time that begins as the identity (Make-A-Video, arXiv 2209.14792).
 
     conv: a layer of a network of pictures, (B, C, H, W) → (B, C', H', W'), taken as it is; clips are (B, C, T, H, W).
     """
@@ -212,8 +212,8 @@ class Pseudo3D(nn.Module):
 class TemporalConv(nn.Module):
     """(B, C, T, H, W) → the same: four normed convolutions along time, plus a skip; the last one starts at zero.
 
-    Imagen Video's temporal layer of high resolutions (arXiv 2210.02303, section 2.4), in ModelScope's form (2308.06571,
-    section 3.2; diffusers' TemporalConvLayer). The norms go over a clip's frames together.
+    Imagen Video's temporal layer of high resolutions (arXiv 2210.02303), in ModelScope's form (2308.06571; diffusers'
+    TemporalConvLayer). The norms go over a clip's frames together.
     """
 
     def __init__(self, channels: int, depth: int = 4):

@@ -16,7 +16,7 @@ def before_and_after(
     log_prob: Callable[[Tensor, Tensor], Tensor], times: Tensor, stations: Mapping[str, Sequence[Tensor]],
     limit: float = 3.0, others: int = 5,
 ) -> Figure:  # fmt: skip
-    """Trajectories of a clip's frames over the density of single frames, and the clips they end in (2304.08818, fig. 2).
+    """Ways of a clip's frames over the density of single frames, and the clips they end in (arXiv 2304.08818, fig. 2).
 
     log_prob(x, t): of one frame, (N, 1) and a scalar t → (N,). times (S,): from noise to data. stations: for each
     title the states of a sampler at these times, S tensors (clips, T), the noise first. Above, every frame of the first

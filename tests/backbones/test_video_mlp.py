@@ -1,6 +1,6 @@
 """Temporal fine-tuning on rivers, against the exact joint: frames align, each stays what it was, θ is not touched.
 
-Trained here, at 24 s of CPU time in all at most: 700 steps of the image model, 700 of the temporal layers.
+Trained here: 500 steps of the image model, 500 of the temporal layers, on one core.
 """
 
 from typing import NamedTuple
@@ -42,13 +42,13 @@ def train(seed: int = 0) -> Trained:
     unlabelled = lambda draw: lambda g: {"x0": draw(g)["x0"]}
     one = Denoiser(initialised(lambda: MLP(1, 32), seed), LINEAR, VELOCITY)
     draw = diffuse(unlabelled(FRAME.draw(256)), CLOCK)
-    *_, last = fit(one, draw, 700, lr=4e-3, ema_decay=0.99, seed=seed, bar=False)
+    *_, last = fit(one, draw, 500, lr=4e-3, ema_decay=0.99, seed=seed, bar=False)
     image = last.ema.net
     before = fingerprint(image)
     make = lambda: Denoiser(initialised(lambda: VideoMLP(image, hidden=32), seed + 1), LINEAR, VELOCITY)
     video, draw = make(), diffuse(unlabelled(JOINT.draw(96)), CLOCK)
     phi = lambda model: model.net.temporal_parameters()
-    *_, last = fit(video, draw, 700, lr=4e-3, ema_decay=0.99, seed=seed, groups=phi, bar=False)
+    *_, last = fit(video, draw, 500, lr=4e-3, ema_decay=0.99, seed=seed, groups=phi, bar=False)
     return Trained(image, before, make(), last.ema)
 
 
@@ -57,18 +57,21 @@ def trained() -> Trained:
     return train()
 
 
-def clips(denoise, n: int = 6000, seed: int = 5) -> torch.Tensor:
-    *_, x = sample(denoise, randn((n, T), seeded(seed)), times.linear(14), heun(LINEAR))
+def clips(denoise, n: int = 2048) -> torch.Tensor:
+    """n clips from noise that fills its space evenly, so that few of them say as much as many."""
+    even = torch.quasirandom.SobolEngine(T, scramble=True, seed=5).draw(n, dtype=torch.float64)
+    noise = torch.special.ndtri(even.clamp(1e-6, 1 - 1e-6)).float()
+    *_, x = sample(denoise, noise, times.linear(12), heun(LINEAR))
     return x.double()
 
 
 def shift(x: torch.Tensor) -> float:
     """The largest W1 of any frame from the exact marginal, in standard deviations of that marginal."""
-    exact = FRAME.sample(20_000, seeded(9))[0]
+    exact = FRAME.sample(100_000, seeded(9))[0]
     return max(w1(frame[:, None], exact) for frame in x.T) / STD
 
 
-def excess(denoise, n: int = 2000) -> float:
+def excess(denoise, n: int = 1000) -> float:
     """How much more a denoiser loses than the exact one of the joint, over the mean of t = .1, .3, .5, .7, .9."""
     generator, more = seeded(11), []
     x0 = JOINT.sample(n, generator)[0]
@@ -85,7 +88,7 @@ def measure(trained: Trained) -> dict[str, float]:
     exact = rivers.neighbours(rivers.correlation(JOINT))
     found = {}
     for name, model in (("before", trained.new), ("after", trained.video)):
-        x = clips(bind(model))
+        x = clips(bind(model, temporal=name == "after"))  # new temporal layers are the identity: why compute them
         between = rivers.measured(x) / rivers.correlation(JOINT)
         found |= {f"next {name}": rivers.neighbours(rivers.measured(x)) / exact}
         found |= {f"least {name}": float(between.min()), f"shift {name}": shift(x), f"excess {name}": excess(model)}
@@ -118,7 +121,7 @@ def test_with_alpha_1_it_is_the_image_model_to_the_bit(trained):
     image = net.image(x.reshape(-1, 1), t.repeat_interleave(T)).reshape(50, T)
     assert torch.equal(net(x, t, temporal=False), image)
     assert torch.equal(net(x[:, :1], t), net.image(x[:, :1], t))  # a clip of one frame is a picture
-    ones = VideoMLP(net.image, alpha=1.0)
+    ones = VideoMLP(net.image, alpha=1.0, hidden=32)
     for mine, other in zip(ones.time, net.time):
         mine.block.load_state_dict(other.block.state_dict())
     assert torch.equal(ones(x, t), image)
@@ -137,7 +140,7 @@ def test_frames_reach_one_another_through_the_temporal_layers_alone(trained):
 
 def test_any_number_of_frames(trained):
     """Trained on six, asked for nine: RoPE knows distances. Neighbours are aligned there, too."""
-    *_, x = sample(bind(trained.video), randn((1000, 9), seeded(0)), times.linear(14), heun(LINEAR))
+    *_, x = sample(bind(trained.video), randn((500, 9), seeded(0)), times.linear(10), heun(LINEAR))
     exact = rivers.correlation(rivers.aligned(FRAME, 9, RHO))
     assert rivers.neighbours(rivers.measured(x)) >= 0.9 * rivers.neighbours(exact)
 

@@ -1,4 +1,4 @@
-"""Temporal layers equal diffusers' on the same weights (fp32): ModelScope, AnimateDiff, Latte, Stable Video Diffusion."""
+"""Temporal layers equal diffusers' on the same weights (fp32): of ModelScope, AnimateDiff, Latte and SVD."""
 
 import pytest
 import torch
