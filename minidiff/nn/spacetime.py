@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from minidiff.nn import masks, rope
 from minidiff.nn.block import Block, Rotate, unturned
 from minidiff.nn.init import groups, zeroed
-from minidiff.validate import describe, integer, number, require
+from minidiff.validate import describe, integer, number, positive, require
 
 
 def frames_of(clips: Tensor) -> Tensor:
@@ -46,8 +46,8 @@ def resting(block: Block) -> Block:
 class Blend(nn.Module):
     """α·z + (1 − α)·z′: what the pictures' layer gave, z, and what the temporal layer made of it, z′.
 
-    α in [0, 1] is learned, one number per layer (Align your Latents, arXiv 2304.08818, section 3.1), here as the sigmoid
-    of a logit, as in the code of Stable Video Diffusion. Written as z + (1 − α)·(z′ − z), which is z to the bit where
+    α in [0, 1] is learned, one number per layer (Align your Latents, arXiv 2304.08818, section 3.1), as the sigmoid of
+    a logit (so does the code of Stable Video Diffusion). Written as z + (1 − α)·(z′ − z), which is z to the bit where
     α = 1, and where the temporal layer is still the identity.
 
     pictures: (B,) bool, True for rows that are no clips: their α is 1.
@@ -76,11 +76,13 @@ class AlongTime(nn.Module):
 
     cond: what modulates the block's norms, (B, d), or (B, T, 1 or N, d) where frames have their own. alpha: of a
     `Blend` of what came and what the block makes of it, None for none. rotary: frames are told apart by RoPE, any
-    number of them; without it, the order of the frames is not seen. mask: (T, T), `masks.causal` for instance.
+    number of them; without it, the order of the frames is not seen. theta: of RoPE (`rope.Rotary`), less than a text's
+    10,000, as clips are short. mask: (T, T), `masks.causal` for instance.
     """
 
-    def __init__(self, block: Block, alpha: float | None = None, rotary: bool = True):
+    def __init__(self, block: Block, alpha: float | None = None, rotary: bool = True, theta: float = 100.0):
         super().__init__()
+        self.theta = positive("theta", theta)
         self.block, self.blend, self.rotary = block, None if alpha is None else Blend(alpha), rotary
         self.width = block.norm1.normalized_shape[0] // block.attention.count
         require(not rotary or self.width % 2 == 0, "block", f"heads of width {self.width}", "an even width for RoPE")
@@ -101,7 +103,7 @@ class AlongTime(nn.Module):
         return mixed if self.blend is None else self.blend(x, mixed, pictures)
 
     def _rotation(self, frames: int, device: torch.device) -> Rotate:
-        return rope.Rotary(rope.grid(frames).to(device), (self.width,)) if self.rotary else unturned
+        return rope.Rotary(rope.grid(frames).to(device), (self.width,), self.theta) if self.rotary else unturned
 
 
 def separable(

@@ -1,4 +1,4 @@
-"""Layers along time: identities at first, exactly; which frame reaches which; and patches of space and time."""
+"""Layers along time: identities at first, exactly; and which frame reaches which."""
 
 import pytest
 import torch
@@ -20,7 +20,6 @@ from minidiff.nn.spacetime import (
     separable,
 )
 from minidiff.randomness import randn, seeded
-from minidiff.shapes import patchify, unpatchify
 
 B, T, N, DIM, WIDE = 2, 4, 3, 16, 12
 X, COND, TEXT = randn((B, T, N, DIM), seeded(0)), randn((B, 8), seeded(1)), randn((B, 5, WIDE), seeded(2))
@@ -46,55 +45,13 @@ def reach(f, x: torch.Tensor, axis: int) -> torch.Tensor:
     return jacobian(f, x).abs().movedim((axis, n + axis), (0, 1)).flatten(2).amax(2)
 
 
-# --- patches of space and time
-
-
-@pytest.mark.parametrize("size", [(1, 8, 8), (4, 8, 8), (3, 4, 12), (8, 6, 2)])
-@pytest.mark.parametrize("patch", [(1, 2, 2), (1, 1, 2)])
-def test_clips_and_pictures_of_any_aspect_come_back_from_their_patches(size, patch):
-    x = randn((2, 3, *size), seeded(0))
-    tokens = patchify(x, patch)
-    assert tokens.shape[1] == size[0] * size[1] * size[2] // (patch[0] * patch[1] * patch[2])
-    assert torch.equal(unpatchify(tokens, patch, size), x)
-    if size[0] == 1:  # a picture is a clip of one frame
-        assert torch.equal(tokens, patchify(x[:, :, 0], patch[1:]))
-    if size[1] != size[2]:  # the sides in another order give another clip
-        assert not torch.equal(unpatchify(tokens, patch, (size[0], size[2], size[1])).transpose(3, 4), x)
-
-
-def test_one_patch_spans_frames():
-    x = randn((1, 3, 4, 2, 2), seeded(0))
-    tokens = patchify(x, (2, 2, 2))
-    assert tokens.shape == (1, 2, 24)
-    assert torch.equal(tokens[:, 1], patchify(x[:, :, 2:], (2, 2, 2))[:, 0])
+# --- frames, identities
 
 
 def test_frames_and_clips():
     assert torch.equal(clips_of(frames_of(CLIP), B), CLIP)
     assert torch.equal(frames_of(CLIP)[T], CLIP[1, :, 0])
     assert not torch.equal(CLIP.reshape(B * T, 8, 3, 5), frames_of(CLIP))
-
-
-def test_clips_and_pictures_packed_in_one_row_are_as_if_alone():
-    """A clip of 4 frames, a wide one of 2 and a picture, through two blocks with RoPE on three axes."""
-    sizes, axes = [(4, 2, 2), (2, 1, 3), (1, 3, 2)], (2, 4, 2)
-    parts = [randn((1, torch.Size(size).numel(), DIM), seeded(i)) for i, size in enumerate(sizes)]
-    blocks = [shaken(Block(DIM, 2), seed) for seed in (0, 1)]
-
-    def through(x, places, mask=None):
-        for block in blocks:
-            x = block(x, mask=mask, rotate=rope.Rotary(places, axes))
-        return x
-
-    alone = torch.cat([through(x, rope.grid(*size)) for x, size in zip(parts, sizes)], 1)
-    row, places = torch.cat(parts, 1), torch.cat([rope.grid(*size) for size in sizes])
-    owner = torch.arange(3).repeat_interleave(torch.tensor([x.shape[1] for x in parts]))
-    assert gap(through(row, places, masks.packed(owner)), alone) <= 1e-5
-    assert gap(through(row, places), alone) > 1e-2  # without the mask they leak into one another
-    assert gap(through(row, torch.arange(len(owner))[:, None] * torch.ones(3), masks.packed(owner)), alone) > 1e-2
-
-
-# --- identities
 
 
 LAYERS = {
@@ -219,7 +176,7 @@ def test_separable_attention_by_hand():
     found = separable(space, time, X, COND, TEXT, WORDS, turn)
     seen = masks.keys(WORDS)
     z = torch.stack([space(X[:, i], COND, TEXT, None, seen, turn) for i in range(T)], 1)
-    along = rope.Rotary(rope.grid(T), (8,))
+    along = rope.Rotary(rope.grid(T), (8,), theta=100.0)
     y = torch.stack([time.block(z[:, :, n], COND, rotate=along) for n in range(N)], 2)
     assert gap(found, y) <= 1e-5
     assert gap(separable(space, time, X, COND, TEXT, ~WORDS | (torch.arange(5) < 1), turn), y) > 1e-2
