@@ -88,30 +88,36 @@ class DiT(nn.Module):
         self, x_t: Tensor, t: Tensor, *, vector: Tensor | None = None, context: Tensor | None = None,
         context_mask: Tensor | None = None, concat: Tensor | None = None,
     ) -> Tensor:  # fmt: skip
-        size = sizes_of(x_t, self.channels, self.patch, None if self.rotary else self.size)
         require_time(t, batch=len(x_t), map_of=x_t)
         require_context(context, self.context_dim, context_mask)
-        one = t.ndim < 2  # time per picture
-        times = self.time(t.expand(len(x_t)) if one else patchify(t.expand(-1, 1, *size), self.patch).mean(-1))
+        z, times, size = self.embed(x_t, t, concat)
         cond = add_vector(times, vector)  # (B, dim) or (B, N, dim)
         if self.conditioning in AS_CONTEXT:
-            require(one, "t", describe(t), f"one time per picture with conditioning={self.conditioning!r}")
+            require(cond.ndim == 2, "t", describe(t), f"one time per picture with conditioning={self.conditioning!r}")
             context = torch.stack([times] if vector is None else [times, vector], -2)  # (B, 2, dim)
-        z = self.stem(patchify(beside(x_t, concat, self.concat), self.patch))  # (B, N, dim)
-        z = z if self.place is None else z + self.place
         n, mask = z.shape[1], None
         seen = None if context_mask is None else masks.keys(context_mask)
         if context is not None and self.reads == "tokens":
             require(cond.ndim == 2, "t", describe(t), 'one time per picture with reads="tokens"')
             z, mask = torch.cat([z, self.join(context).to(z)], 1), masks.beside(None, seen, n, context.shape[1])
             context, seen = None, None
-        rotate, given = self._rotation(size, z.shape[1], z.device), self.modulation(cond)
+        rotate, given = self.rotation(size, z.shape[1], z.device), self.modulation(cond)
         for block in self.blocks:
             z = block(z, given, context, mask, seen, rotate)
-        return unpatchify(self._read_out(z[:, :n], cond), self.patch, size)
+        return unpatchify(self.read_out(z[:, :n], cond), self.patch, size)
 
-    def _read_out(self, z: Tensor, cond: Tensor) -> Tensor:
-        """(B, N, dim) → (B, N, numbers of a patch)."""
+    def embed(self, x_t: Tensor, t: Tensor, concat: Tensor | None = None) -> tuple[Tensor, Tensor, tuple[int, ...]]:
+        """What goes into the first block, (B, N, dim); the embedding of t, (B, dim) or (B, N, dim); x_t's sides."""
+        size = sizes_of(x_t, self.channels, self.patch, None if self.rotary else self.size)
+        if t.ndim < 2:  # time per picture
+            times = self.time(t.expand(len(x_t)))
+        else:
+            times = self.time(patchify(t.expand(-1, 1, *size), self.patch).mean(-1))
+        z = self.stem(patchify(beside(x_t, concat, self.concat), self.patch))  # (B, N, dim)
+        return z if self.place is None else z + self.place, times, size
+
+    def read_out(self, z: Tensor, cond: Tensor) -> Tensor:
+        """(B, N, dim) → (B, N, numbers of a patch); cond is what time and vector add up to."""
         if isinstance(self.last, nn.LayerNorm):
             return self.head(self.last(z))
         scale, shift = self.last(F.silu(cond if cond.ndim == 3 else cond[:, None])).chunk(2, dim=-1)
@@ -124,7 +130,7 @@ class DiT(nn.Module):
         require(fits, "context_dim", context_dim, f"None with conditioning={conditioning!r}")
         require(not shared or conditioning == "adaLN-Zero", "shared", shared, f"False with {conditioning!r}")
 
-    def _rotation(self, size: tuple[int, ...], tokens: int, device: torch.device) -> Rotate:
+    def rotation(self, size: tuple[int, ...], tokens: int, device: torch.device) -> Rotate:
         """Turns picture tokens by their place; tokens of a context, which follow, stay at the origin."""
         if self.rotary is None:
             return unturned

@@ -64,6 +64,17 @@ def temporal(frames: int, tokens: int, device: torch.device | None = None) -> Te
     return causal(frames, device).repeat_interleave(tokens, 0).repeat_interleave(tokens, 1)
 
 
+def sparse_causal(frames: int, tokens: int, device: torch.device | None = None) -> Tensor:
+    """(frames·tokens, frames·tokens): tokens of frame i look at those of frames 1 and i − 1; frame 1 looks at itself.
+
+    Keys and values of Tune-A-Video (arXiv 2212.11565): from frame 2 on, a frame is not among what its own
+    tokens look at; it asks, and others answer.
+    """
+    frame = torch.arange(frames, device=device)
+    looks = (frame == 0) | (frame == frame[:, None] - 1)
+    return looks.repeat_interleave(tokens, 0).repeat_interleave(tokens, 1)
+
+
 def both(a: Tensor | None, b: Tensor | None) -> Tensor | None:
     """Allowed by both; None allows everything."""
     if a is None or b is None:
