@@ -210,7 +210,6 @@ def square(model: Interleaved, prompts: Sequence[Prompt], w: float, seeds: Seque
 
 
 def of_sprites() -> Iterator[Contestant]:
-    world = latent.SpriteWorld()
     yield Contestant(
         name="exact sampler, 64 px", chapter="07", section=SPRITES, world=latent.WORLD, w=0.0,
         draws=lambda: partial(exact, 64),
@@ -236,7 +235,11 @@ def of_sprites() -> Iterator[Contestant]:
         parts=(unclip.PRIOR, unclip.DECODER, imagen.UP_32_BLIND, imagen.UP_64),
         before=(clip_sprites.MODEL, text_lm.MODEL), draws=lambda: of_texts(unclip.shipped().generate),
     )  # fmt: skip
-    kept = latent.AUTOENCODER
+    yield from of_latents()
+
+
+def of_latents() -> Iterator[Contestant]:
+    kept, world = latent.AUTOENCODER, latent.SpriteWorld()
     generate = lambda model, **more: of_texts(latent.pictures_of(model.load(), kept.load(), batch=50, **more))
     for name, chapter, model, before, more in (
         ("latent DiT", "09", latent.LATENT, (), {}),

@@ -6,7 +6,7 @@
     encoder         CLIP · CLIP + language model · language model  who reads the sentence
     conditioning    cross-attention · joint attention · one sequence      how what was read meets the picture
 
-2·2·2·3·3 = 72, of which 40 can be built. The others contradict themselves, and `Design.reason` says where. `corners`
+2·2·2·3·3 = 72, of which 40 can be built. The others contradict themselves, and `Design.reason` says where. `atlas`
 says which real model sits in which cell.
 
 All cells draw one world, sprites (`imagen.WORLD`): as 16×16×3 pixels, a 64-px picture made smaller, or as 16×16×4
