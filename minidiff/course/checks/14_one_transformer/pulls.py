@@ -17,13 +17,16 @@ Kept = Callable[[Gradients, Gradients], tuple[Tensor, Tensor]]
 def _draw_gradients(seed: int) -> list[Inputs]:
     g = Generator().manual_seed(seed)
 
-    def case(shapes: str, weight: float, dtype: torch.dtype = torch.float64) -> Inputs:
-        """Letters: s shared, w of words alone, p of pictures alone; each with another shape and another scale."""
+    def case(shapes: str, weight: float, dtype: torch.dtype = torch.float64, alike: float = 0.4) -> Inputs:
+        """Letters: s shared, w of words alone, p of pictures alone; each with another shape and another scale.
+
+        alike: how far the pictures' gradient goes the words' way; below 0, against it.
+        """
         words, pictures = [], []
         for i, letter in enumerate(shapes):
             shape = (2 + i % 3, 3) if i % 2 else (4,)
             both = [(0.2 + 2.0 * i * k) * normal(shape, g) for k in (1, 0.3)]
-            both[1] = both[1] + 0.4 * both[0]
+            both[1] = both[1] + alike * both[0]
             words.append(None if letter == "p" else both[0].to(dtype))
             pictures.append(None if letter == "w" else both[1].to(dtype))
         return words, pictures, weight
@@ -31,8 +34,8 @@ def _draw_gradients(seed: int) -> list[Inputs]:
     return [
         case("sswsp", 5.0),
         case("wssps", 0.5),
-        case("sss", 1.0),
-        case("sp", 20.0, torch.float32),
+        case("sss", 1.0, alike=-0.6),
+        case("sp", 20.0, torch.float32, alike=-0.2),
         case("pswsspw", 2.0, torch.float32),
     ]
 
