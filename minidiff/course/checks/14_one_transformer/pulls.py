@@ -125,8 +125,8 @@ EXERCISE = Exercise(
         "With a and b these vectors: `weight * b.norm() / (weight * b.norm() + a.norm())`, and "
         "`torch.cosine_similarity(a, b, dim=0)`.",
     ),
-    expected="at λ = 5 the pictures' part is 0.97 ± 0.00 before training, 0.85 ± 0.02 after 30 steps, 0.85 ± 0.03 after "
-    "300. The cosine is −0.02 ± 0.04, 0.00 ± 0.12 and −0.01 ± 0.02 (5 seeds): it goes either way and keeps to none.",
+    expected="at λ = 5 the pictures' part is 0.97 ± 0.00 before training, 0.85 ± 0.02 after 30 steps, 0.85 ± 0.03 "
+    "after 300. The cosine is −0.02 ± 0.04, 0.00 ± 0.12 and −0.01 ± 0.02 (5 seeds): it keeps to neither side.",
     trap="the losses themselves are printed at every step, gradients are not. A loss ten times as large can pull ten "
     "times less: what moves the weights is its slope.",
 )  # fmt: skip
