@@ -64,9 +64,9 @@ def judged(
     """
     if not instructs(text):
         return _as_wished(text, picture, seen)
-    if before is None or before[1] is None:
+    earlier, things = before or (picture, None)
+    if things is None:
         return [(None, "cannot be judged: the picture before could not be read")]
-    earlier, things = before
     after = told(text, things)
     if after is None:
         return [(None, f"cannot be judged: {objection(text, things)}")]

@@ -95,6 +95,11 @@ ANSWERING = {
     "13-parallel": {"minidiff.nn.parallel.Parallel", "minidiff.randomness.initialised"},
     "13-counted": set(),
     "13-both-ways": set(),
+    "14-seen": {"minidiff.nn.masks.blocks"},
+    "14-stands": {"minidiff.nn.rope.interleaved"},
+    "14-follows": set(),
+    "14-losses": {"minidiff.nn.masks.blocks"},
+    "14-pulls": set(),
 }
 
 
@@ -271,6 +276,8 @@ RE_EXPORTED = [
     ("09-two-stages", "from minidiff.training import fit", "minidiff.training.fit"),
     ("13-placed", "from minidiff.nn import rope\nrope.centred", "minidiff.nn.rope.centred"),
     ("13-parallel", "from minidiff.nn.parallel import Parallel as P", "minidiff.nn.parallel.Parallel"),
+    ("14-seen", "from minidiff.nn import masks as m\nm.blocks", "minidiff.nn.masks.blocks"),
+    ("14-stands", "from minidiff.nn.rope import interleaved as f", "minidiff.nn.rope.interleaved"),
 ]
 
 
@@ -298,6 +305,7 @@ NAMED = {
     "block": ("08-write-codes", "from minidiff.nn.block import Block", "nn.block.Block"),
     "v": ("09-v-and-eps", "from minidiff.predictions import V\nx0 = V.to_x0", "predictions.V"),
     "two streams": ("13-joint", "from minidiff.nn.block import joint as both", "nn.block.joint"),
+    "spans": ("14-seen", "from minidiff.nn.masks import spans", "nn.masks.spans"),
     "codes": ("09-quantize", "from minidiff.codecs.vqvae import VQVAE as q", "codecs.vqvae.VQVAE"),
     "noisy latents": ("09-two-stages", "from minidiff.training import diffuse", "training.diffuse"),
     "covered": ("05-neighbour-recall", "from minidiff.judges.coverage import covered as c", "judges.coverage.covered"),

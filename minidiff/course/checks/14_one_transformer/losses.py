@@ -161,7 +161,9 @@ EXERCISE = Exercise(
         "`wanted = F.pad(ids[:, 1:], (0, 1))`, `asked = ~torch.isin(wanted, torch.tensor([0, start, square, finish]))`,"
         " `each = F.cross_entropy(logits.mT, wanted, reduction=\"none\") * asked`; then sums over asked.sum(1).",
     ),
-    expected="TODO",
+    expected="after 300 steps 0.85 ± 0.05 of 48 pictures are drawn as asked and 1.00 ± 0.00 of 48 are named (5 seeds); "
+    "as another text or thing has it, none. Naming comes first: after 150 steps it is 0.99 ± 0.02, drawing 0.66 ± "
+    "0.06.",
     trap="every one of these trains, and most of them to a lower loss: a mask that lets words see what they are asked "
     "for, or targets that never fail to come, look like progress. Only what is drawn and written tells.",
 )  # fmt: skip

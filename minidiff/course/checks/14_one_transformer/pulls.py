@@ -17,13 +17,16 @@ Kept = Callable[[Gradients, Gradients], tuple[Tensor, Tensor]]
 def _draw_gradients(seed: int) -> list[Inputs]:
     g = Generator().manual_seed(seed)
 
-    def case(shapes: str, weight: float, dtype: torch.dtype = torch.float64) -> Inputs:
-        """Letters: s shared, w of words alone, p of pictures alone; each with another shape and another scale."""
+    def case(shapes: str, weight: float, dtype: torch.dtype = torch.float64, alike: float = 0.4) -> Inputs:
+        """Letters: s shared, w of words alone, p of pictures alone; each with another shape and another scale.
+
+        alike: how far the pictures' gradient goes the words' way; below 0, against it.
+        """
         words, pictures = [], []
         for i, letter in enumerate(shapes):
             shape = (2 + i % 3, 3) if i % 2 else (4,)
             both = [(0.2 + 2.0 * i * k) * normal(shape, g) for k in (1, 0.3)]
-            both[1] = both[1] + 0.4 * both[0]
+            both[1] = both[1] + alike * both[0]
             words.append(None if letter == "p" else both[0].to(dtype))
             pictures.append(None if letter == "w" else both[1].to(dtype))
         return words, pictures, weight
@@ -31,8 +34,8 @@ def _draw_gradients(seed: int) -> list[Inputs]:
     return [
         case("sswsp", 5.0),
         case("wssps", 0.5),
-        case("sss", 1.0),
-        case("sp", 20.0, torch.float32),
+        case("sss", 1.0, alike=-0.6),
+        case("sp", 20.0, torch.float32, alike=-0.2),
         case("pswsspw", 2.0, torch.float32),
     ]
 
@@ -122,7 +125,8 @@ EXERCISE = Exercise(
         "With a and b these vectors: `weight * b.norm() / (weight * b.norm() + a.norm())`, and "
         "`torch.cosine_similarity(a, b, dim=0)`.",
     ),
-    expected="TODO",
+    expected="at λ = 5 the pictures' part is 0.97 ± 0.00 before training, 0.85 ± 0.02 after 30 steps, 0.85 ± 0.03 "
+    "after 300. The cosine is −0.02 ± 0.04, 0.00 ± 0.12 and −0.01 ± 0.02 (5 seeds): it keeps to neither side.",
     trap="the losses themselves are printed at every step, gradients are not. A loss ten times as large can pull ten "
     "times less: what moves the weights is its slope.",
 )  # fmt: skip

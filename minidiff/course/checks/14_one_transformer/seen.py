@@ -17,8 +17,7 @@ def _draw_owners(seed: int) -> list[Inputs]:
 
     def row(*parts: int) -> list[int]:
         """A number of words, then of squares, then of words, …"""
-        owners = [[-1 if i % 2 == 0 else i // 2] * n for i, n in enumerate(parts)]
-        return sum(owners, [])
+        return [-1 if i % 2 == 0 else i // 2 for i, n in enumerate(parts) for _ in range(n)]
 
     first, second = between(2, 5), between(2, 5)
     return [
@@ -97,10 +96,11 @@ EXERCISE = Exercise(
         "Two rules, joined by *or*: j is not later than i; or i and j are squares of one picture.",
         "`owner[:, :, None]` is the owner of the row, `owner[:, None, :]` that of the column. Both need to be equal, "
         "and at least 0.",
-        "`same = (owner[:, :, None] == owner[:, None]) & (owner >= 0)[:, :, None]`, and `torch.ones(L, L).tril().bool() "
-        "| same`.",
+        "`same = (owner[:, :, None] == owner[:, None]) & (owner >= 0)[:, :, None]`, and "
+        "`torch.ones(L, L).tril().bool() | same`.",
     ),
-    expected="18 of 25 tokens move: the 16 squares, FINISH and the word after it… (exact: nothing is drawn).",
+    expected="7 of 28 outputs change under a causal mask (the square itself, FINISH, five words), 22 where squares see "
+    "one another: all 16, FINISH, five words (exact).",
     trap="a causal mask trains, too, and its loss of words is the same. Only its pictures are worse: the first square "
     "is drawn by a network that sees no other.",
 )  # fmt: skip
