@@ -1,4 +1,4 @@
-"""The figure of lecture 14: `python lectures/figures/14_one_transformer.py` writes lectures/figures/14_there_and_back.png.
+"""The figure of lecture 14: `python lectures/figures/14_one_transformer.py` writes 14_there_and_back.png beside it.
 
 Captions of the held-out split, drawn by the shipped weights and then described by them.
 """
