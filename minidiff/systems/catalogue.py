@@ -30,6 +30,7 @@ PAGES = (
     "vlm",
     "ways_in",
     "transfusion",
+    "hunyuan",
 )
 
 

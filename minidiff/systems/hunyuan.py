@@ -5,15 +5,15 @@ HunyuanImage 3.0 (arXiv 2509.23951) in miniature, on 16-px scenes (chapter 14):
     a wide picture of a red circle  →  BEGIN, then the *ratio* as a token like any other, then the picture it asks for
     make the red circle blue        →  the picture before stands in the sequence, clean; a new one is drawn after it
 
-Batches are by turns captions with their picture, and a picture with an instruction and the picture after it, half of
-these with the first caption before them. Where a text is dropped for guidance its words are UNKNOWN, so that it keeps
+Batches are by turns captions with their picture; a picture with an instruction and the picture after it; and the same
+with the first caption before. Where a text is dropped for guidance its words are UNKNOWN, so that it keeps
 its length and what follows keeps its place; theirs has a token for that, too. Left out of the original: the mixture of
 experts, the second encoder of earlier pictures (SigLIP 2), thinking before drawing, and the size token.
 
-No weights are shipped yet. In a small world (one of three shapes, four colours) 900 steps of width 96 and depth 4, 143
-seconds of one core, choose all of 200 ratios (.32 agree with another caption's) and draw .30 of 40 captions at w = 1.
-By then the words of an instruction are told from the earlier picture (.34 nats a word, 1.11 with another in its place),
-but the drawing hardly looks at it: its error is .070, and .073 with another. So edits are not learned yet (.025).
+8,000 steps (45 CPU minutes of one core) choose all of 200 ratios, draw .99 of lone objects and .98 of relations at w = 1,
+and edit .99 of given pictures as told; with another earlier picture .05. Edits wait for the look at the earlier picture.
+Times near noise bring it: there the drawing has nothing else to go by. (A smaller network with times as for pictures of
+captions, mean .3 in place of .8, edited .025 after 900 steps.)
 """
 
 from collections.abc import Sequence
@@ -117,7 +117,7 @@ def draw_turns(batch: int, world: World = WORLD) -> Draw:
             prompts, aspects, edits = stories(n, world, generator, "train")
             before, after = (pictures_of([getattr(e, when) for e in edits], aspects) for when in ("before", "after"))
             told = [asked(text, aspect) for text, aspect in zip(captions(prompts), aspects.tolist())]
-            kinds = [[0, 1, 0, 2][i // batch % 4] for i in range(n)]  # a caption; an edit; …; both
+            kinds = [[0, 1, 2][i // batch % 3] for i in range(n)]  # a caption; an edit; both
             parts = zip(kinds, told, before, edits, after)
             found = written([[[a, b], [b, e.text, c], [a, b, e.text, c]][k] for k, a, b, e, c in parts])
             silent = torch.rand(n, generator=generator) < 0.1
@@ -126,7 +126,7 @@ def draw_turns(batch: int, world: World = WORLD) -> Draw:
 
         return draw
 
-    noisy = diffuse(chunked(rows, batch), times.logit_normal(0.3, 1.0, stratified=True))
+    noisy = diffuse(chunked(rows, batch), times.logit_normal(0.8, 1.0, stratified=True))
 
     def draw(generator: Generator) -> Batch:
         found = noisy(generator)
