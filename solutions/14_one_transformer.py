@@ -359,9 +359,11 @@ show.table({"the same weights": result_of_both}, ["300 steps", *columns], digits
 
 # %%
 few = drawn(both, names[asked[:12]])
-show.grid(torch.cat([pictures[::4], few]), 12, rows=["asked", "drawn"], title="Twelve texts, from noise")
+show.grid(torch.cat([pictures[::4], few]), 12, rows=["asked", "drawn"], title="Twelve texts, from noise: rough")
 
 # %% [markdown]
+# After so few steps pictures are rough: nearest to what was asked, but the judge of scenes, which wants clean ones, could read 1 of 96 (two seeds).
+#
 # **Want more?** Put two texts behind one picture, or a text behind BEGIN without a picture. What does the network say, which has met neither?
 
 # %% [markdown]
