@@ -269,9 +269,9 @@ for seed in range(9):
     dreams_4.append((words.decode(told_4.cpu())[0], denoised(told_4, [g_4])[0]))
 texts_4, pictures_4 = [text for text, _ in dreams_4], torch.stack([x for _, x in dreams_4])
 true_4 = transfusion.true_of(texts_4, pictures_4)
-draw.there_and_back(
-    texts_4, pictures_4, ["" for _ in texts_4], true_4.tolist(), "From START alone: a sentence, then its picture"
-)
+right_4 = [good or not text for text, good in zip(texts_4, true_4.tolist())]  # without words nothing is asked
+shown_4 = [text or "(no words)" for text in texts_4]
+draw.there_and_back(shown_4, pictures_4, [""] * 9, right_4, "From START alone: a sentence, then its picture")
 
 # %% [markdown]
 # A tenth of the texts in training are empty, so some dreams have no words. This is a sample of the *joint* distribution, $p(\text{text})\,p(\text{picture}\mid\text{text})$; drawing fixes the first factor, describing needs the other order, $p(\text{picture})\,p(\text{text}\mid\text{picture})$. **Predict** what survives a round trip: draw held-out captions such as *a red star left of a blue circle*, let the model describe its pictures, and draw the descriptions.

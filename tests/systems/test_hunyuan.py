@@ -66,11 +66,11 @@ def test_batches_are_captions_and_edits_in_turn():
         count = torch.zeros(32).index_add(
             0, torch.cat([p.row for p in found]), torch.ones(sum(len(p.row) for p in found))
         )
-        assert count.tolist() == [[1, 2, 1, 2][step % 4]] * 32
+        assert count.tolist() == [[1, 2, 2][step % 3]] * 32
         captioned = batch["tokens"][:, 0] == START
-        assert bool(captioned.all()) == (step % 4 != 1)
+        assert bool(captioned.all()) == (step % 3 != 1)
         for p in found:  # the picture that is drawn has the shape of the one before
-            assert len(p.row.unique()) * [1, 2][step % 2] == len(p.row)
+            assert len(p.row.unique()) * [1, 2, 2][step % 3] == len(p.row)
         assert bool((batch["tokens"][:, -1] != PAD).any())
         assert batch["x0"].shape == batch["eps"].shape == (*batch["tokens"].shape, 48)
         dropped += (batch["tokens"] == UNKNOWN).any(1).tolist()

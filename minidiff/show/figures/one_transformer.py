@@ -18,7 +18,7 @@ def there_and_back(
 ) -> None:  # fmt: skip
     """Pictures (B, 3, S, S) under what was asked for and over what was said of them; wrong ones in a red frame."""
     lines = max(len(_lines(text).split("\n")) for text in (*asked, *said))
-    _, axes = panels(1, len(pictures), size=(1.02, 1.5 + 0.22 * lines))
+    _, axes = panels(1, len(pictures), size=(1.02, 1.75 + 0.22 * lines))
     for ax, picture, above, below, good in zip(axes, pictures, asked, said, right):
         grid(picture[None], columns=1, ax=ax)
         ax.set_title(_lines(above), fontsize=7, loc="center")
@@ -70,10 +70,11 @@ def trade(
         ax.set(xlabel=labels[0], title=name, xscale="log", yscale="log")
         ax.title.set_fontsize(9.5)
         ax.margins(0.18)
-        for axis in (ax.xaxis, ax.yaxis):
-            axis.set_major_formatter("{x:.2g}")
-            axis.set_minor_formatter("{x:.2g}")
-            axis.set_tick_params(which="both", labelsize=7)
+        ax.set_xticks([0.1, 0.2, 0.5, 1.0], ["0.1", "0.2", "0.5", "1"])
+        low, high = min(y), max(y)
+        ticks = [low, high] if high < 1.5 * low else [t for t in (0.05, 0.1, 0.2, 0.4, 0.8) if t < 1.2 * high]
+        ax.set_yticks(ticks, [f"{tick:.2g}" for tick in ticks])
+        ax.minorticks_off()
     axes[0].set_ylabel(labels[1])
     axes[0].figure.suptitle(title)
 
