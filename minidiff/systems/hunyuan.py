@@ -10,10 +10,10 @@ with the first caption before. Where a text is dropped for guidance its words ar
 its length and what follows keeps its place; theirs has a token for that, too. Left out of the original: the mixture of
 experts, the second encoder of earlier pictures (SigLIP 2), thinking before drawing, and the size token.
 
-8,000 steps (45 CPU minutes of one core) choose all of 200 ratios, draw .99 of lone objects and .98 of relations at w = 1,
-and edit .99 of given pictures as told; with another earlier picture .05. Edits wait for the look at the earlier picture.
-Times near noise bring it: there the drawing has nothing else to go by. (A smaller network with times as for pictures of
-captions, mean .3 in place of .8, edited .025 after 900 steps.)
+8,000 steps (45 CPU minutes of one core) choose all of 200 ratios, draw .99 of lone objects and .98 of relations at
+w = 1, and edit .99 of given pictures as told; .05 with another earlier picture. Edits wait for the look at the earlier
+picture. Times near noise bring it: there the drawing has nothing else to go by. (A smaller network with times of mean
+.3 in place of .8 edited .025 after 900 steps.)
 """
 
 from collections.abc import Sequence
