@@ -28,15 +28,17 @@ from minidiff.data.prompts import place
 from minidiff.data.scenes import render
 from minidiff.denoiser import Denoiser
 from minidiff.encoders.tokenizer import END, PAD, START
+
+# %%
 from minidiff.guidance import bind
 from minidiff.judges.scorecard import matches, shows
 from minidiff.nn import masks, rope
 from minidiff.predictions import X0
 from minidiff.randomness import randn, seeded
-
-# %%
 from minidiff.samplers import ddpm, sample
 from minidiff.schedules import Linear
+
+# %%
 from minidiff.show.chat import chat
 from minidiff.show.figures import one_transformer as draw
 from minidiff.show.figures.text_to_pixels import same_noise
@@ -113,6 +115,7 @@ def moved(picture_first: bool) -> dict[str, list[float]]:
     return rows
 
 
+# %%
 leaks_1 = {"text first": moved(False), "picture first": moved(True)}
 assert leaks_1["text first"]["second word"] == [0, 0, 0] == [*leaks_1["picture first"]["first square"][:2], 0]
 assert leaks_1["text first"]["END"][2] == 0 < min(leaks_1["text first"]["first square"])
@@ -143,6 +146,7 @@ def two_losses(tokens: Tensor, x0: Tensor, t: Tensor, eps: Tensor, lam: float) -
     return spoken + lam * drawn
 
 
+# %%
 batch_2 = {name: value.to(device) for name, value in transfusion.draw_both(64)(step_generator(5, 0)).items()}
 last_2 = ~batch_2["picture_first"]
 rows_2 = {name: batch_2[name][last_2] for name in ("tokens", "x0", "t", "eps")}
@@ -170,6 +174,7 @@ def pulls(order: bool) -> list[dict[str, Tensor]]:
     return found
 
 
+# %%
 of_words_2, of_picture_2 = pulls(False)
 modules_2 = {name.split(".")[0] for name, _ in both.named_parameters()}
 hear_2 = [{name.split(".")[0] for name in found} for found in (of_words_2, of_picture_2)]
@@ -203,24 +208,15 @@ show.table(
 table_3 = facts["runs"]["table"]
 asked_3 = ("nats a word, picture first", "error of velocity")
 losses_of = lambda arm: [(table_3[arm][name]["mean"], table_3[arm][name]["sd"]) for name in asked_3]
+by_share_3 = {"0": "picture first: 0", "0.25": "λ = 25", "0.5": "picture first: 0.5", "1": "picture first: 1"}
 curves_3 = {
     "λ (a quarter of the rows describes)": {f"λ = {x}": losses_of(f"λ = {x}") for x in (1, 5, 25, 125)},
-    "share of rows that describe (λ = 25)": {
-        f"{share:g}": losses_of(arm)
-        for share, arm in (
-            (0, "picture first: 0"),
-            (0.25, "λ = 25"),
-            (0.5, "picture first: 0.5"),
-            (1, "picture first: 1"),
-        )
-    },
+    "share of rows that describe (λ = 25)": {share: losses_of(arm) for share, arm in by_share_3.items()},
 }
 nats_3, error_3 = ({arm: table_3[arm][name]["mean"] for arm in table_3} for name in asked_3)
 assert nats_3["λ = 1"] < nats_3["λ = 25"] < nats_3["λ = 125"]
 assert error_3["λ = 125"] < error_3["λ = 1"]
-draw.trade(
-    curves_3, ("nats a word of a description", "error of the picture (velocity)"), "What each loss costs the other"
-)
+draw.trade(curves_3, ("nats a word of a description", "error of the picture"), "What each loss costs the other")
 
 # %% [markdown]
 # A small λ leaves the picture unheard, a large one the words. With all rows in one order, the other direction is never learned: the mask keeps the two tasks apart even though the weights are the same.
@@ -253,6 +249,7 @@ def write(tokens: Tensor, generator: torch.Generator) -> tuple[Tensor, bool]:
     return tokens, int(logits.argmax()) == both.begin
 
 
+# %%
 def denoised(tokens: Tensor, generators: list[torch.Generator], steps: int = 25) -> Tensor:
     """The squares behind BEGIN, from noise: (1, 3, 16, 16)."""
     denoise = bind(Denoiser(both, Linear(), X0), tokens=tokens)
@@ -261,6 +258,7 @@ def denoised(tokens: Tensor, generators: list[torch.Generator], steps: int = 25)
     return x.cpu()
 
 
+# %%
 dreams_4 = []
 for seed in range(9):
     g_4 = seeded(seed)
@@ -283,6 +281,8 @@ between_4 = transfusion.texts_of(both, first_4)
 second_4 = transfusion.pictures_of(both, 25)(between_4, 1.0, range(100, 140)).cpu()
 objects_4 = [replace(prompt, relation=None) for prompt in asked_4]
 share_4 = lambda right: float(right.float().mean())
+
+# %%
 trip_4 = {
     "first picture: objects and relation": share_4(matches(asked_4, first_4)),
     "description is true": share_4(transfusion.true_of(between_4, first_4)),
@@ -383,6 +383,7 @@ def places_of(parts: list[int | tuple[int, int]]) -> Tensor:
     return torch.tensor(found)
 
 
+# %%
 story_6: list[int | tuple[int, int]] = [5, (4, 6), 6, (5, 2), 3]
 assert torch.equal(places_of(story_6), rope.interleaved(*story_6, truncated=False))
 rounded_6 = rope.interleaved(*story_6)

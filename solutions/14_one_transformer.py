@@ -252,22 +252,33 @@ all_squares = patchify(pictures, (4, 4))  # (48, 16, 48)
 
 
 # %%
-class Both(nn.Module):
-    """ids, noisy squares, t, mask → logits of the next id, clean squares: three blocks of the library."""
+class Vectors(nn.Module):
+    """ids, noisy squares, t → vectors: of words with their place in the text, of squares with theirs and the time."""
 
     def __init__(self, dim: int = 64):
         super().__init__()
         self.word, self.order = nn.Embedding(len(WORDS), dim), nn.Parameter(torch.randn(6, dim))
         self.stem, self.spot = nn.Linear(48, dim), nn.Parameter(0.3 * torch.randn(17, dim))
         self.time = TimeEmbedding(dim)
+
+    def told(self, ids: Tensor, noisy: Tensor, t: Tensor) -> Tensor:
+        drawn, said = ids == SQUARE, (ids >= START) & (ids < BEGIN)
+        places = self.order[(said.cumsum(1) - 1).clamp(min=0)]  # a word's in its text
+        squares = self.stem(noisy) + self.spot[drawn.cumsum(1) * drawn] + self.time(t)[:, None]
+        return self.word(ids) + torch.where(said[..., None], places, 0) + torch.where(drawn[..., None], squares, 0)
+
+
+# %%
+class Both(Vectors):
+    """ids, noisy squares, t, mask → logits of the next id, clean squares: three blocks of the library."""
+
+    def __init__(self, dim: int = 64):
+        super().__init__(dim)
         self.blocks = nn.ModuleList(Block(dim, 4, hidden=128) for _ in range(3))
         self.norm, self.next, self.head = nn.LayerNorm(dim), nn.Linear(dim, len(WORDS)), nn.Linear(dim, 48)
 
     def forward(self, ids: Tensor, noisy: Tensor, t: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        drawn, said = ids == SQUARE, (ids >= START) & (ids < BEGIN)
-        places = self.order[(said.cumsum(1) - 1).clamp(min=0)]  # a word's in its text
-        squares = self.stem(noisy) + self.spot[drawn.cumsum(1) * drawn] + self.time(t)[:, None]
-        x = self.word(ids) + torch.where(said[..., None], places, 0) + torch.where(drawn[..., None], squares, 0)
+        x = self.told(ids, noisy, t)
         for block in self.blocks:
             x = block(x, mask=mask)
         x = self.norm(x)
