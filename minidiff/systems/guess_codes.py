@@ -90,7 +90,7 @@ def stories(n: int, generator: Generator | int, split: str | None, world: World 
 
 def build_codes() -> VQVAE:
     """0.5 M parameters: 16 of 512 codes a picture, 144 bits."""
-    return VQVAE(SIZE, 8, 16 // SIDE, 96, (2, 3))
+    return VQVAE(SIZE, 8, 16 // SIDE, 96, (0, 3))
 
 
 def draw_pictures(batch: int) -> Draw:
