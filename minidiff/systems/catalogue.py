@@ -29,6 +29,7 @@ PAGES = (
     "readers",
     "vlm",
     "ways_in",
+    "guess",
 )
 
 
