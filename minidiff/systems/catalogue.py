@@ -31,6 +31,8 @@ PAGES = (
     "ways_in",
     "transfusion",
     "hunyuan",
+    "guess_codes",
+    "guess",
 )
 
 

@@ -251,6 +251,6 @@ def scores(words: Conversation, n: int = 200) -> dict[str, float]:
 
 WORDS = Shipped(
     name="guess-words", purpose="a conversation becomes codes of its next picture, of the guess at GPT-4o (chapter 14)",
-    build=build, draw=lambda: draw_conversations(32, CODES.load()), steps=1700, scores=scores,
+    build=build, draw=lambda: draw_conversations(32, CODES.load()), steps=3800, scores=scores,
     bits=8, options={"optimizer": Muon, "groups": muon_groups, "ema_decay": 0.998},
 )  # fmt: skip

@@ -5,6 +5,14 @@ PIXELS   a diffusion transformer on pixels, which sees the codes of one picture 
 
 What is painted, before and after edits, is what conversations are about: a caption, and instructions to change what it
 drew. How GPT-4o's tokens are made is not known. That there is a codebook at all, and its size, are part of the guess.
+
+The codes need not hold a picture by themselves. Of 300 held-out pictures the codec's own decoder draws .64 so that the
+judge finds the same objects within a cell, the diffusion decoder .98 from the same codes, and none without them.
+
+What they must be is *easy to say*. A code is made of its own 4×4 pixels and of nothing else, so that where an edit
+leaves the pixels alone the codes stay, too. With two residual blocks before the codebook the same codec is better by
+itself (.86 instead of .64 of 1000 pictures are read exactly), but each code then depends on the whole picture: where
+the pixels stay, .40 of the codes do, and the transformer of `guess`, after 1,700 steps, did .53 of 60 first edits.
 """
 
 from collections.abc import Sequence
@@ -42,7 +50,7 @@ SIZE, SIDE = 512, 4
 TURNS = 3
 """Pictures of a conversation in training."""
 DROP = 0.1
-"""Pictures that are painted without their codes in training, so that "no codes" means something."""
+"""In training: pictures that are painted without their codes, so that "no codes" means something; and empty texts."""
 
 
 # ---------------------------------------------------------------- conversations
@@ -89,8 +97,8 @@ def stories(n: int, generator: Generator | int, split: str | None, world: World 
 
 
 def build_codes() -> VQVAE:
-    """0.5 M parameters: 16 of 512 codes a picture, 144 bits."""
-    return VQVAE(SIZE, 8, 16 // SIDE, 96, (2, 3))
+    """0.3 M parameters: 16 of 512 codes a picture, 144 bits. The encoder is linear and sees one patch at a time."""
+    return VQVAE(SIZE, 8, 16 // SIDE, 96, (0, 3))
 
 
 def draw_pictures(batch: int) -> Draw:
@@ -145,7 +153,7 @@ CODES = Shipped(
 
 
 def build_pixels() -> Denoiser:
-    """0.6 M parameters: 16 tokens of 4×4 pixels, width 96, 4 blocks, to each of which its code is added."""
+    """0.65 M parameters: 16 tokens of 4×4 pixels, width 96, 4 blocks, to each of which its code is added."""
     return Denoiser(Glm(SIZE, 3, 16 // SIDE, 96, 4, cond_dim=48), Linear(), X0, velocity_weight)
 
 

@@ -98,7 +98,7 @@ def test_the_likeliest_codes_are_those_of_the_whole_sequence_one_by_one():
 
 @torch.no_grad()
 def test_guidance_leads_away_from_the_empty_text():
-    """The second row's last text is empty already: w changes nothing there, and with a large w it does for the first."""
+    """The second row's last text is empty already: w changes nothing there."""
     net, draw = small(), seeded([0, 1])
     plain = net.sample(TOKENS, CODES[:, :1], draw, 1.0)
     guided = net.sample(TOKENS, CODES[:, :1], seeded([0, 1]), 1.0, 1000.0, NULL)
