@@ -235,8 +235,11 @@ def drag(page, canvas, start, end) -> None:
 
 
 @contextmanager
-def canvas_of(lab: str, chromium: str, name: str, source: str) -> Iterator[tuple[Page, Locator, Locator]]:
-    """A notebook of one cell, run: its page, its canvas, the picture beside it. Nothing may have failed at the end."""
+def canvas_of(
+    lab: str, chromium: str, name: str, source: str, what: str = ".jp-OutputArea-output canvas"
+) -> Iterator[tuple[Page, Locator, Locator]]:
+    """A notebook of one cell, run: its page, its canvas (or the first `what`), the picture beside it. Nothing may have
+    failed at the end."""
     put_notebook(lab, f"notebooks/{name}.ipynb", source)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium, headless=True, args=FLAGS)
@@ -249,7 +252,7 @@ def canvas_of(lab: str, chromium: str, name: str, source: str) -> Iterator[tuple
         page.wait_for_function("() => window.finished !== null", timeout=2 * MINUTE)
         errors = [o for c in page.evaluate(OUTPUTS) for o in c["outputs"] if o["output_type"] == "error"]
         assert errors == []
-        canvas = page.locator(".jp-OutputArea-output canvas").first
+        canvas = page.locator(what).first
         canvas.wait_for(timeout=MINUTE)
         canvas.scroll_into_view_if_needed()
         yield page, canvas, page.locator(".jp-OutputArea-output img").first
@@ -319,3 +322,29 @@ def test_a_mouse_drags_the_frame_and_the_model_draws_when_it_lets_go(lab, chromi
         page.screenshot(path=tmp_path / "dragged.png")
         assert canvas.evaluate(EDGE) <= 66  # 60 screen pixels, and a line of 3
         assert after != before, "the hand let go and the picture did not change"
+
+
+# ---------------------------------------------------------------- a conversation to type in
+
+CHAT = """import torch
+from minidiff.show.chat import chat
+
+def reply(history, text, seed):
+    return torch.full((3, 16, 16), 0.9)
+
+talk = chat(reply, set("a red blue circle".split()), ["a red circle"])"""
+
+
+def test_enter_asks_and_a_word_never_read_is_refused_and_stays(lab, chromium, tmp_path):
+    with canvas_of(lab, chromium, "chat", CHAT, ".jp-OutputArea-output input[type=text]") as (page, line, _):
+        turns = page.locator(".jp-OutputArea-output img")
+        assert turns.count() == 1
+        line.fill("a blue circle")
+        line.press("Enter")
+        turns.nth(1).wait_for(timeout=MINUTE)
+        page.wait_for_function("line => line.value === ''", arg=line.element_handle(), timeout=MINUTE)
+        line.fill("a mauve circle")
+        line.press("Enter")
+        page.get_by_text("Never read: mauve").wait_for(timeout=MINUTE)
+        page.screenshot(path=tmp_path / "asked.png")
+        assert (turns.count(), line.input_value()) == (2, "a mauve circle")
