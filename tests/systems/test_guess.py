@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+import torch.nn.functional as F
 
 from minidiff.data.scenes import assemble, render
 from minidiff.encoders.tokenizer import UNKNOWN
@@ -100,6 +101,18 @@ def test_sixteen_codes_are_a_picture(three):
     assert right(codes) == pytest.approx(recorded["read as drawn"], abs=0.12)
     assert right(codes.roll(1, 0)) <= 0.03  # the controls: another's; each code exchanged for the next
     assert right((codes + 1) % guess.SIZE) == 0
+
+
+@torch.no_grad()
+def test_a_code_is_of_its_own_pixels_alone(three):
+    """So that where an edit leaves the pixels, the codes stay."""
+    told = guess.stories(100, 2, "test")
+    codes = guess.coded(three.codec, [story.scenes[:2] for story in told])
+    x = render(assemble([scene for story in told for scene in story.scenes[:2]])).unflatten(0, (100, 2))
+    changed = F.max_pool2d((x[:, 0] - x[:, 1]).abs().amax(1), 4) > 0
+    assert 0.2 < float(changed.float().mean()) < 0.5
+    assert torch.equal(codes[:, 0][~changed], codes[:, 1][~changed])
+    assert float((codes[:, 0] != codes[:, 1])[changed].float().mean()) > 0.8  # the control
 
 
 def test_the_painter_sees_the_codes_and_nothing_else(three):
