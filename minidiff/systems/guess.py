@@ -15,6 +15,8 @@ WORDS    one causal transformer over texts and codes, asked for what comes next 
 CODES    pictures ↔ 4×4 codes, and PIXELS, which paints them by diffusion (`guess_codes`)
 
 So an edit needs no mechanism of its own: the earlier picture's codes stand in the sequence, and most are said again.
+Of 200 conversations about given pictures .975 of first and .95 of second edits are as told (.03 with the codes of other
+pictures), and .957 and .899 of what they do not name stays.
 """
 
 from collections.abc import Sequence
