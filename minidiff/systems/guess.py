@@ -210,7 +210,7 @@ def _interleaved(texts: Sequence[str], codes: Tensor) -> list[Turn]:
     return [turn for pair in zip(texts, [*codes, None]) for turn in pair if turn is not None]
 
 
-def conversing(guess: Guess, n: int = 100, w: float = 1.0, split: str | None = "test") -> dict[str, float]:
+def conversing(guess: Guess, n: int = 100, w: float = 0.0, split: str | None = "test") -> dict[str, float]:
     """The model draws a caption, then edits its own picture, twice. By turn: the share of all n that is right so far.
 
     A first picture is right if it shows its caption, a later one if it shows the one before as the instruction says.
@@ -220,7 +220,7 @@ def conversing(guess: Guess, n: int = 100, w: float = 1.0, split: str | None = "
     wanted: list[list[Object] | None] = [None] * n
     right, found = [True] * n, {}
     for turn in range(TURNS):
-        codes = decide(guess, rows, w if turn == 0 else 0.0, seeds)
+        codes = decide(guess, rows, w, seeds)
         seen = seen_in(list(paint(guess.pixels, codes, seeds)))
         for i, things in enumerate(seen):
             fits = shows(prompts[i], things or []) if turn == 0 else as_told(wanted[i] or [], things)
@@ -246,7 +246,7 @@ def scores(words: Conversation, n: int = 200) -> dict[str, float]:
         for family, (right, other) in shares(pictures_of(guess), WORLD, w, n // 2).items():
             found[f"{family}, drawn, w={w:g}"] = round(right.share, 4)
             found[f"{family}, drawn, w={w:g}, another caption"] = round(other.share, 4)
-    return found | editing(guess, n) | conversing(guess, n // 2)
+    return found | editing(guess, 2 * n) | conversing(guess, n)
 
 
 WORDS = Shipped(
