@@ -15,6 +15,15 @@ WORDS    one causal transformer over texts and codes, asked for what comes next 
 CODES    pictures ↔ 4×4 codes, and PIXELS, which paints them by diffusion (`guess_codes`)
 
 So an edit needs no mechanism of its own: the earlier picture's codes stand in the sequence, and most are said again.
+
+Of 400 held-out conversations about given pictures .96 of first and .97 of second instructions are done as told, and .93
+of the objects that no instruction named are where they were, after either. With another conversation's codes it is .02,
+and 0 where what was decided is painted without its codes. What goes wrong has a pattern: of 52 wrong among 1,600 others
+50 had two objects, and in 34 the one that was *not* named was edited, and the named one left as it was.
+
+Captions are drawn in .92 (one), .97 (relation) and .66 (pair, whose arrangement no word tells: each code is drawn by
+itself, and two that do not fit are not mended) of 100 each at temperature 1; w = 1 makes pair .78. In 200 conversations
+of its own, at temperature 0, .94 show the caption, .91 are still right after one edit, .85 after two.
 """
 
 from collections.abc import Sequence
