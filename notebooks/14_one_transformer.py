@@ -482,7 +482,7 @@ rows_8 = {
     )
 }  # fmt: skip
 assert min(row[0] for row in rows_8.values()) > 0.5 > max(row[1] for row in rows_8.values())
-show.table(rows_8, ["held out, of 200", "right", "with another conversation's codes"], digits=2)
+show.table(rows_8, ["held out, of 400", "right", "with another conversation's codes"], digits=2)
 
 # %% [markdown]
 # Two designs, one conversation. In the first, one network does all, and the earlier picture is seen as it is. In the guess, what the transformer knows of a picture is 16 codes; two noises of the painter show the same objects in the same places, because the codes have decided. What the codes do not say, the painter invents.

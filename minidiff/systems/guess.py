@@ -15,8 +15,15 @@ WORDS    one causal transformer over texts and codes, asked for what comes next 
 CODES    pictures ↔ 4×4 codes, and PIXELS, which paints them by diffusion (`guess_codes`)
 
 So an edit needs no mechanism of its own: the earlier picture's codes stand in the sequence, and most are said again.
-Of 200 conversations about given pictures .975 of first and .95 of second edits are as told (.03 with the codes of other
-pictures), and .957 and .899 of what they do not name stays.
+
+Of 400 held-out conversations about given pictures .96 of first and .97 of second instructions are done as told, and .93
+of the objects that no instruction named are where they were, after either. With another conversation's codes it is .02,
+and 0 where what was decided is painted without its codes. What goes wrong has a pattern: of 52 wrong among 1,600 others
+50 had two objects, and in 34 the one that was *not* named was edited, and the named one left as it was.
+
+Captions are drawn in .92 (one), .97 (relation) and .66 (pair, whose arrangement no word tells: each code is drawn by
+itself, and two that do not fit are not mended) of 100 each at temperature 1; w = 1 makes pair .78. In 200 conversations
+of its own, at temperature 0, .94 show the caption, .91 are still right after one edit, .85 after two.
 """
 
 from collections.abc import Sequence
@@ -212,7 +219,7 @@ def _interleaved(texts: Sequence[str], codes: Tensor) -> list[Turn]:
     return [turn for pair in zip(texts, [*codes, None]) for turn in pair if turn is not None]
 
 
-def conversing(guess: Guess, n: int = 100, w: float = 1.0, split: str | None = "test") -> dict[str, float]:
+def conversing(guess: Guess, n: int = 100, w: float = 0.0, split: str | None = "test") -> dict[str, float]:
     """The model draws a caption, then edits its own picture, twice. By turn: the share of all n that is right so far.
 
     A first picture is right if it shows its caption, a later one if it shows the one before as the instruction says.
@@ -222,7 +229,7 @@ def conversing(guess: Guess, n: int = 100, w: float = 1.0, split: str | None = "
     wanted: list[list[Object] | None] = [None] * n
     right, found = [True] * n, {}
     for turn in range(TURNS):
-        codes = decide(guess, rows, w if turn == 0 else 0.0, seeds)
+        codes = decide(guess, rows, w, seeds)
         seen = seen_in(list(paint(guess.pixels, codes, seeds)))
         for i, things in enumerate(seen):
             fits = shows(prompts[i], things or []) if turn == 0 else as_told(wanted[i] or [], things)
@@ -248,7 +255,7 @@ def scores(words: Conversation, n: int = 200) -> dict[str, float]:
         for family, (right, other) in shares(pictures_of(guess), WORLD, w, n // 2).items():
             found[f"{family}, drawn, w={w:g}"] = round(right.share, 4)
             found[f"{family}, drawn, w={w:g}, another caption"] = round(other.share, 4)
-    return found | editing(guess, n) | conversing(guess, n // 2)
+    return found | editing(guess, 2 * n) | conversing(guess, n)
 
 
 WORDS = Shipped(
