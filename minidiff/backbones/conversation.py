@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from minidiff.backbones.autoregressive import choose
+from minidiff.backbones.transfusion import nats
 from minidiff.encoders.tokenizer import PAD
 from minidiff.nn import masks, rope
 from minidiff.nn.block import Block, Past
@@ -96,10 +97,8 @@ class Conversation(nn.Module):
     def losses(self, tokens: Tensor, codes: Tensor) -> tuple[Tensor, Tensor]:
         """Cross-entropy in nats, the mean over a turn's words (END too) and over its codes: (B, T) each."""
         words, drawn = self(tokens, codes)
-        wanted = tokens[:, :, 1:]
-        each = F.cross_entropy(words.movedim(-1, 1), wanted, reduction="none", ignore_index=PAD)
-        text = each.sum(-1) / (wanted != PAD).sum(-1).clamp(min=1)
-        return text, F.cross_entropy(drawn.movedim(-1, 1), codes.flatten(2), reduction="none").mean(-1)
+        of_codes = F.cross_entropy(drawn.movedim(-1, 1), codes.flatten(2), reduction="none")
+        return nats(words, tokens[:, :, 1:]), of_codes.mean(-1)
 
     def loss(self, tokens: Tensor, codes: Tensor) -> Tensor:
         """(text + weight·codes)/(1 + weight), the mean over turns, (B,): for `training.fit`."""

@@ -19,7 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from minidiff.backbones.transfusion import Read
+from minidiff.backbones.transfusion import Read, nats
 from minidiff.encoders.tokenizer import PAD, START, UNKNOWN
 from minidiff.nn import masks, rope
 from minidiff.nn.block import Block
@@ -206,10 +206,8 @@ class Interleaved(nn.Module):
             [START, UNKNOWN, self.signs.time, self.signs.square, self.signs.finish], device=tokens.device
         )
         wanted = torch.where(torch.isin(wanted, given), PAD, wanted)
-        each = F.cross_entropy(read.words.transpose(1, 2), wanted, reduction="none", ignore_index=PAD)
-        words = each.sum(1) / (wanted != PAD).sum(1).clamp(min=1)
         errors = ((read.picture - x0).square() * mine).flatten(1).sum(1) / (mine.sum((1, 2)) * self.inside).clamp(min=1)
-        return words, errors if self.weigh is None else errors * self.weigh(self.schedule, t)
+        return nats(read.words, wanted), errors if self.weigh is None else errors * self.weigh(self.schedule, t)
 
     def loss(self, x0: Tensor, t: Tensor, eps: Tensor, tokens: Tensor) -> Tensor:
         """Words + λ·picture (arXiv 2408.11039, eq. 4), (B,)."""

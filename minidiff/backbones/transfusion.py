@@ -33,6 +33,12 @@ class Read(NamedTuple):
     picture: Tensor
 
 
+def nats(logits: Tensor, wanted: Tensor) -> Tensor:
+    """Cross-entropy of ids wanted (B, …, L) under logits (B, …, L, ids): the mean over what is no padding, (B, …)."""
+    each = F.cross_entropy(logits.movedim(-1, 1), wanted, reduction="none", ignore_index=PAD)
+    return each.sum(-1) / (wanted != PAD).sum(-1).clamp(min=1)
+
+
 class Transfusion(nn.Module):
     """`net(x_t, t, tokens=…)` → x̂0 for `Denoiser` with X0, and logits of words, by one stack of blocks.
 
@@ -102,10 +108,8 @@ class Transfusion(nn.Module):
         wanted = F.pad(tokens[:, 1:], (0, 1), value=PAD)
         if not picture_first:
             wanted = torch.where(tokens == END, self.begin, wanted)
-        each = F.cross_entropy(read.words.transpose(1, 2), wanted, reduction="none", ignore_index=PAD)
-        words = each.sum(1) / (wanted != PAD).sum(1).clamp(min=1)
         errors = (read.picture - x0).square().flatten(1).mean(1)
-        return words, errors if self.weigh is None else errors * self.weigh(self.schedule, t)
+        return nats(read.words, wanted), errors if self.weigh is None else errors * self.weigh(self.schedule, t)
 
     def loss(self, x0: Tensor, t: Tensor, eps: Tensor, tokens: Tensor, picture_first: Tensor) -> Tensor:
         """Words + λ·picture (arXiv 2408.11039, eq. 4), (B,); picture_first (B,) bool, each row in its own order."""

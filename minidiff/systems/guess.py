@@ -1,6 +1,6 @@
 """A guess at how GPT-4o draws, in miniature: an autoregressive transformer decides, a diffusion decoder paints.
 
-Nobody outside knows how GPT-4o or Nano Banana make pictures. Of GPT-4o there is a whiteboard in one published picture,
+How GPT-4o and Nano Banana make pictures is not published. Of GPT-4o there is a whiteboard in one published picture,
 which says "compose autoregressive prior with a powerful decoder", and
 
     tokens → [transformer] → [diffusion] → pixels

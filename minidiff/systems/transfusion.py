@@ -7,8 +7,8 @@ is often more than one that is; a description is right if the judge finds what i
 picture.
 
 16,000 steps (42 CPU minutes of one core) describe at least .98 of 200 held-out pictures a family, and draw one .995,
-relation .995, pair .905 and count .87 of captions at w = 1; 8,000 with half of the rows describing and no family twice
-drew pair .42 and count .45.
+relation .995, pair .905 and count .87 of captions at w = 1; 8,000 with λ = 5, half of the rows describing and no family
+twice drew pair .42 and count .45.
 """
 
 from collections.abc import Sequence
