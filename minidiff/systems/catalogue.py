@@ -33,6 +33,7 @@ PAGES = (
     "hunyuan",
     "guess_codes",
     "guess",
+    "corners",
 )
 
 
