@@ -34,6 +34,7 @@ PAGES = (
     "guess_codes",
     "guess",
     "corners",
+    "frames",
 )
 
 
