@@ -28,6 +28,7 @@ from minidiff.schedules import Linear
 from minidiff.systems import (
     clip_scenes,
     clip_sprites,
+    corners,
     dalle1,
     dit,
     guess,
@@ -54,6 +55,7 @@ Draws = Callable[[Sequence[Prompt], float, Sequence[int]], Tensor]
 """(prompts, w, seeds) → pictures (B, 3, S, S) that the judge reads."""
 Denoises = Callable[[Sequence[Prompt]], Denoise]
 SHAPES, SPRITES = "shapes at 16 px", "sprites at 64 px"
+CORNERS = "corners of the design space at equal work, sprites"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -259,9 +261,21 @@ def of_latents() -> Iterator[Contestant]:
         )  # fmt: skip
 
 
+def of_corners() -> Iterator[Contestant]:
+    """Networks of real models' cells; all small, trained with equal work."""
+    for name, shipped in corners.MODELS.items():
+        used = corners.frozen(corners.cell(name))
+        decoder = tuple(model for model in used if model is latent.AUTOENCODER)
+        draws = lambda name=name, shipped=shipped: of_texts(corners.readable(name, shipped.load()))
+        yield Contestant(
+            name=f"{name}'s cell", chapter="15", section=CORNERS, world=imagen.WORLD, parts=(shipped, *decoder),
+            before=tuple(model for model in used if model not in decoder), draws=draws,
+        )  # fmt: skip
+
+
 def contestants() -> dict[str, Contestant]:
     """By name, in the order of the chapters."""
-    return {each.name: each for each in (*of_shapes(), *of_sprites())}
+    return {each.name: each for each in (*of_shapes(), *of_sprites(), *of_corners())}
 
 
 def readable(pictures: Tensor) -> Tensor:

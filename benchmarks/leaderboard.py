@@ -6,8 +6,7 @@
     python -m benchmarks.leaderboard readme              the tables into README.md
 
 A system whose weights are what they were, and that was asked as many pictures, is not measured again; each is kept as
-soon as it is done, so that the run can be stopped and called again. What is measured: `systems.leaderboard`. Corners
-of the design space trained with equal work: `benchmarks.corners`, in the same file.
+soon as it is done, so that the run can be stopped and called again. What is measured: `systems.leaderboard`.
 
 Pictures: N of held-out captions of each family, seeds 0 … N − 1, read by `judges.scenes.parse`. "Long captions" are
 asked of no system here: none has learnt to read them in that family (chapter 12 asks its readers in other families).
@@ -123,8 +122,7 @@ def weights(system: Contestant) -> dict[str, str]:
 def kept(name: str, row: Mapping[str, Any]) -> None:
     """Beside the rows of others, which may have ended meanwhile; in the order of the chapters."""
     rows = RESULTS.read().get("systems", {}) | {name: row}
-    known = [*contestants(), *sorted(rows.keys() - contestants().keys())]
-    RESULTS.keep("systems", {each: rows[each] for each in known if each in rows})
+    RESULTS.keep("systems", {each: rows[each] for each in contestants() if each in rows})
 
 
 def is_done(system: Contestant, n: int) -> bool:

@@ -7,7 +7,7 @@ objects; 16 tokens of 4×4 pixels, as `scenes_text`.
 
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import lru_cache, partial
+from functools import lru_cache
 
 import torch
 import torch.nn.functional as F

@@ -7,16 +7,15 @@ import pytest
 import torch
 from torch import nn
 
-from benchmarks import corners
 from benchmarks import leaderboard as benchmark
-from benchmarks._contestants import SHAPES, SPRITES, Contestant, contestants, exact, exact_denoise, readable
+from benchmarks._contestants import CORNERS, SHAPES, SPRITES, Contestant, contestants, exact, exact_denoise, readable
 from minidiff.cascade import lowered
 from minidiff.cli import main
 from minidiff.data.prompts import World, place
 from minidiff.data.scenes import render
 from minidiff.data.sprites import SpriteWorld
 from minidiff.judges.scorecard import FAMILY_OF, matches
-from minidiff.systems import atlas, catalogue, dit, leaderboard, scenes_text
+from minidiff.systems import atlas, catalogue, corners, dit, leaderboard, scenes_text
 from minidiff.systems.imagen import WORLD as SPRITE_WORLD
 
 BOTH = World(families=("one", "relation"))
@@ -49,7 +48,7 @@ def test_every_text_to_image_system_that_is_shipped_takes_part():
         "fashion-clean-classifier", "fashion-denoiser", "fashion-judge", "fashion-noisy-classifier", "dit-fashion",
         "sprite-features", "strings-autoencoder", "strings-latent", "text-lm", "imagen-32-plain", "llm",
         "clip-scenes", "clip-scenes-hard", "clip-sprites", "clip-sprites-plain", "clip-german", "clip-emoji", "vlm",
-        "vlm-editor", "sdxl-unsized",
+        "vlm-editor", "sdxl-unsized", "frames",
     }  # fmt: skip
     assert set(catalogue.shipped()) - others <= drawn
     assert [name for name in systems if not systems[name].parts] == ["exact sampler", "exact sampler, 64 px"]
@@ -133,16 +132,16 @@ def test_a_run_goes_on_where_it_stopped(tmp_path, monkeypatch, capsys):
     assert "DALL-E 9" in capsys.readouterr().err
 
 
-def test_corners_are_in_the_lectures_cells_and_one_trains_and_is_measured():
-    assert len(corners.CORNERS) >= 4
-    cells = {atlas.model(name).design for name in corners.CORNERS}
+def test_corners_are_in_the_lectures_cells_and_their_work_is_equal():
+    assert len(corners.MODELS) >= 4
+    cells = {corners.cell(name) for name in corners.MODELS}
     assert set(atlas.CORNERS.values()) <= cells
-    assert len(cells) == len(corners.CORNERS)
-    row = corners.measured("Imagen", operations=8.0, n=2)
-    assert row["steps"] == round(8.0 / corners.step_gflops(atlas.model("Imagen").design)) == 2
-    assert row["training gflops"] == pytest.approx(8, abs=2)
-    assert row["whole"]["asked"] == 6
-    assert leaderboard.table({"systems": {"Imagen's cell": row}}).startswith(corners.SECTION)
+    assert len(cells) == len(corners.MODELS)
+    for name, shipped in corners.MODELS.items():
+        assert shipped.steps == pytest.approx(corners.WORK / corners.step_gflops(corners.cell(name)), abs=0.51)
+        assert shipped.record()["steps"] == shipped.steps
+    rows = [row for row in leaderboard.read()["systems"].values() if row["section"] == CORNERS]
+    assert len(rows) == len(corners.MODELS)
 
 
 # ---------------------------------------------------------------- what is shown
