@@ -35,6 +35,7 @@ PAGES = (
     "guess",
     "corners",
     "frames",
+    "scenes_any",
 )
 
 
