@@ -8,6 +8,7 @@ All are small and stop early: these are differences at equal work, not what a de
 """
 
 from functools import partial
+from typing import Any
 
 import torch.nn.functional as F
 
@@ -31,7 +32,12 @@ STEPS = {
 """Real model → steps of its cell's network: `WORK` / `step_gflops`."""
 
 
+OPTIONS: dict[str, Any] = {"optimizer": Muon, "groups": stable_diffusion.groups, "ema_decay": 0.998}
+"""Of `training.fit`."""
+
+
 def cell(name: str) -> Design:
+    """Where a real model sits."""
     return atlas.model(name).design
 
 
@@ -70,7 +76,7 @@ def _corner(name: str, file: str) -> Shipped[Denoiser | Transfusion]:
         name=f"corner-{file}", purpose=f"the cell of {name}: {cell(name)}; equal work (chapter 15)",
         build=lambda: cell(name).build(), draw=lambda: cell(name).draw(BATCH), steps=STEPS[name],
         scores=partial(scores, name), bits=8, apart=".encoder.",
-        options={"optimizer": Muon, "groups": stable_diffusion.groups, "ema_decay": 0.998},
+        options=OPTIONS,
     )  # fmt: skip
 
 

@@ -116,6 +116,6 @@ def scores(model: Denoiser, n: int = 300) -> dict[str, float]:
 
 MODEL = Shipped(
     name="frames", purpose="frames of clips, in the snow, too: the image model that is made to move (chapters 16–18)",
-    build=build, draw=draw, steps=4000, scores=scores, bits=8,
+    build=build, draw=draw, steps=12_000, scores=scores, bits=8,
     options={"optimizer": Muon, "groups": muon_groups, "ema_decay": 0.999},
 )  # fmt: skip
