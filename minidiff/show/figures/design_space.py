@@ -21,11 +21,11 @@ def space(title: str, chosen: Design | None = None) -> None:
 
 
 def emphasis(curves: Mapping[str, tuple[Tensor, Tensor]], title: str) -> None:
-    """How much training looks at each level of noise: {name: (log signal-to-noise ratios, weight)}, each of area 1."""
+    """How much an error of x̂0 counts at each level of noise: {name: (log signal-to-noise ratios, weight)}."""
     _, (ax,) = panels(1, 1, size=(6.4, 3.4))
     for (name, (level, weight)), style in zip(curves.items(), ("-", "--", "-", "--")):
-        ax.plot(level, weight, style, label=name)
-    ax.set(xlabel="log signal-to-noise ratio ℓ (noise on the left)", ylabel="share of the loss on x̂0 per unit of ℓ")
+        ax.semilogy(level, weight, style, label=name)
+    ax.set(xlabel="log signal-to-noise ratio ℓ (noise on the left)", ylabel="counts, relative to ℓ = 0")
     ax.set_title(title)
     ax.legend()
 
