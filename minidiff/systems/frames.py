@@ -35,7 +35,7 @@ WORLD = ClipWorld(families=("one", "two"))
 """One mover, or two, each with a motion of its own; five shapes, six colours."""
 SNOW = 0.25
 """The share of pictures in the snow."""
-LENGTH, DIM, DEPTH, PATCH = 10, 96, 6, 4
+LENGTH, DIM, DEPTH, PATCH = 12, 96, 6, 4
 """Tokens of a caption; width, blocks and patches of the network."""
 CLOCK = (0.5, 1.0)
 """Mean and spread of the times' log-odds."""
@@ -48,7 +48,7 @@ def tokenizer() -> WordTokenizer:
 
 
 def read(texts: Sequence[str]) -> dict[str, Tensor]:
-    """{"tokens": (B, 10)}; the empty text is "no condition"."""
+    """{"tokens": (B, 12)}; the empty text is "no condition"."""
     return {"tokens": tokenizer().encode(texts)}
 
 
@@ -79,7 +79,7 @@ def rows(n: int, generator: Generator, split: str | None = "train") -> tuple[lis
 
 
 def draw_frames(batch: int) -> Draw:
-    """{"x0": (batch, 3, 16, 16), "tokens": (batch, 10)}, new ones in every batch."""
+    """{"x0": (batch, 3, 16, 16), "tokens": (batch, 12)}, new ones in every batch."""
 
     def draw(generator: Generator) -> Batch:
         prompts, scenes = rows(batch, generator)
