@@ -38,6 +38,7 @@ from minidiff.systems import (
     latent,
     llm,
     readers,
+    scenes_any,
     scenes_captioner,
     scenes_text,
     scenes_unconditional,
@@ -62,7 +63,8 @@ CORNERS = "corners of the design space at equal work, sprites"
 class Contestant:
     """parts: the shipped models that draw. before: others that were trained first and are inside these, such as
     encoders. denoise: where the exact denoiser of the same captions is known, to be compared with. gflops: 10⁹
-    operations of a picture, where they cannot be counted while it is drawn."""
+    operations of a picture, where they cannot be counted while it is drawn. long: draws that are told long captions, if
+    the system has learnt to read them."""
 
     name: str
     chapter: str
@@ -74,15 +76,16 @@ class Contestant:
     w: float = 1.0
     denoise: Callable[[], Denoises] | None = None
     gflops: Callable[[], float] | None = None
+    long: Callable[[], Draws] | None = None
 
     @property
     def trained(self) -> tuple[Shipped, ...]:
         return (*self.parts, *self.before)
 
 
-def of_texts(generate: Generate) -> Draws:
-    """What reads captions is told those of the prompts, in short words."""
-    return lambda prompts, w, seeds: generate(captions(list(prompts)), w, seeds)
+def of_texts(generate: Generate, style: str = "short") -> Draws:
+    """What reads captions is told those of the prompts, in short words or in long ones."""
+    return lambda prompts, w, seeds: generate(captions(list(prompts), style), w, seeds)
 
 
 # ---------------------------------------------------------------- the exact sampler
@@ -178,6 +181,12 @@ def of_shapes() -> Iterator[Contestant]:
     yield of_scenes("scenes-text", "07", scenes_text.TEXT, scenes_text.WORLD, 10)
     yield of_scenes("scenes-families", "07", scenes_text.FAMILIES, scenes_text.MANY, 18)
     yield of_scenes("scenes-surrounding", "07", scenes_text.SURROUNDING, scenes_text.RINGS, 18)
+    every = lambda style: lambda: of_texts(scenes_any.pictures_of(scenes_any.MODEL.load()), style)
+    yield Contestant(
+        name="scenes-any", chapter="15", section=SHAPES, world=scenes_any.WORLD, parts=(scenes_any.MODEL,),
+        before=(scenes_text.FAMILIES,), draws=every("short"), long=every("long"),
+        denoise=lambda: told(scenes_any.MODEL.load(), scenes_any.read),
+    )  # fmt: skip
     for name, shipped in dit.FAMILY.items():
         _, size, patch = name.split("-")
         yield of_scenes(f"DiT-{size.upper()}/{patch}", "11", shipped, scenes_text.WORLD, dit.LENGTH, 25)

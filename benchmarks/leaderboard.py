@@ -9,7 +9,8 @@ A system whose weights are what they were, and that was asked as many pictures, 
 soon as it is done, so that the run can be stopped and called again. What is measured: `systems.leaderboard`.
 
 Pictures: N of held-out captions of each family, seeds 0 … N − 1, read by `judges.scenes.parse`. "Long captions" are
-asked of no system here: none has learnt to read them in that family (chapter 12 asks its readers in other families).
+asked of `scenes-any` alone: no other system has learnt to read them in that family, of three and four objects (chapter
+12 asks its readers in other families).
 
 Results: minidiff/assets/leaderboard.json, the only copy.
 """
@@ -40,10 +41,13 @@ N, TEN, SCENES = 100, 10, 256
 """Pictures of each family; pictures that are timed at once; scenes whose x̂0 is compared with the exact one."""
 
 
-def questions_of(world: World) -> list[str]:
-    """Those that `world` holds. "colours" and "attribute binding" only where things have colours: sprites have none."""
+def questions_of(world: World, long: bool = False) -> list[str]:
+    """Those that `world` holds; long: its captions, too, where a system reads them.
+
+    "colours" and "attribute binding" only where things have colours: sprites have none.
+    """
     coloured = any(kind in SHAPES for kind in world.kinds)
-    known = [q for q in QUESTIONS if FAMILY_OF[q] in world.families and q != "long captions"]
+    known = [q for q in QUESTIONS if FAMILY_OF[q] in world.families and (long or q != "long captions")]
     return [q for q in known if coloured or q not in ("colours", "attribute binding")]
 
 
@@ -66,13 +70,16 @@ def counted(question: str, prompts: Sequence[Prompt], seen: Parsed) -> dict[str,
     return {"right": yes(prompts), "other": yes([*prompts[1:], *prompts[:1]]), "asked": len(prompts)}
 
 
-def shown(draws: Draws, world: World, w: float, n: int) -> dict[str, Any]:
-    """{"asked": by question, "whole"}: n pictures of each family that a question is asked of."""
+def shown(draws: Draws, world: World, w: float, n: int, long: Draws | None = None) -> dict[str, Any]:
+    """{"asked": by question, "whole"}: n pictures of each family that a question is asked of.
+
+    long: draws what a long caption tells, the one question (of three and four objects) that is asked so.
+    """
     asked, whole = {}, {"right": 0, "other": 0, "asked": 0}
-    questions = questions_of(world)
+    questions = questions_of(world, long is not None)
     for family in dict.fromkeys(FAMILY_OF[question] for question in questions):
         prompts = replace(world, families=(family,)).prompts(n, 0, "test")
-        pictures = draws(prompts, w, range(n))
+        pictures = (long if long and family == FAMILY_OF["long captions"] else draws)(prompts, w, range(n))
         sprites = pictures.shape[-1] == 16 and not any(kind in SHAPES for kind in world.kinds)
         seen = parse(readable(pictures) if sprites else pictures)
         asked |= {q: counted(q, prompts, seen) for q in questions if FAMILY_OF[q] == family}
@@ -110,7 +117,7 @@ def measured(system: Contestant, n: int = N) -> dict[str, Any]:
         "training seconds": sum(part.record()["seconds"] for part in system.trained),
         "weights": weights(system), "error": error(system),
         **work(draws, system.world, system.w, system.gflops),
-        **shown(draws, system.world, system.w, n),
+        **shown(draws, system.world, system.w, n, system.long and system.long()),
     }  # fmt: skip
 
 

@@ -516,4 +516,4 @@ assert talk_9.refused("make the purple cross red")  # there is none
 # - In section 7, tell it to do two things in one instruction. It has never read such a sentence.
 # - In section 8, paint the same codes with ten noises. What varies?
 #
-# Then the [exercises](../exercises/14_one_transformer.ipynb).
+# Then the [exercises](../exercises/14_one_transformer.ipynb), and [chapter 15](15_design_space.ipynb), which lays all of these systems on one map.

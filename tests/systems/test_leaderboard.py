@@ -59,6 +59,7 @@ def test_questions_are_those_that_a_world_holds():
     assert benchmark.questions_of(BOTH) == ["one object", "colours", "position"]
     assert "negation" in benchmark.questions_of(World())
     assert "long captions" not in benchmark.questions_of(World())
+    assert "long captions" in benchmark.questions_of(World(), long=True)
     assert benchmark.questions_of(SPRITE_WORLD) == ["one object", "two objects", "position"]  # sprites have no colours
     assert {FAMILY_OF[q] for q in benchmark.questions_of(SpriteWorld())} <= set(SpriteWorld().families)
 
@@ -142,6 +143,23 @@ def test_corners_are_in_the_lectures_cells_and_their_work_is_equal():
         assert shipped.record()["steps"] == shipped.steps
     rows = [row for row in leaderboard.read()["systems"].values() if row["section"] == CORNERS]
     assert len(rows) == len(corners.MODELS)
+
+
+def test_long_captions_are_drawn_by_what_reads_them():
+    """Of three and four objects; the control: asked in short words, the same system is not told long ones."""
+    world, asked = World(families=("one", "several")), []
+
+    def told(style):
+        def draws(prompts, w, seeds):
+            asked.append((style, {len(prompt.groups) > 2 for prompt in prompts}))
+            return perfect(16, prompts, w, seeds)
+
+        return draws
+
+    found = benchmark.shown(told("short"), world, 0.0, 10, told("long"))
+    assert asked == [("short", {False}), ("long", {True})]
+    assert found["asked"]["long captions"]["right"] == found["asked"]["one object"]["right"] == 10
+    assert "long captions" not in benchmark.shown(told("short"), world, 0.0, 10)["asked"]
 
 
 # ---------------------------------------------------------------- what is shown
