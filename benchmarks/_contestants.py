@@ -184,7 +184,7 @@ def of_shapes() -> Iterator[Contestant]:
     every = lambda style: lambda: of_texts(scenes_any.pictures_of(scenes_any.MODEL.load()), style)
     yield Contestant(
         name="scenes-any", chapter="15", section=SHAPES, world=scenes_any.WORLD, parts=(scenes_any.MODEL,),
-        before=(scenes_text.FAMILIES,), draws=every("short"), long=every("long"),
+        before=(scenes_text.FAMILIES, scenes_any.FIRST), draws=every("short"), long=every("long"),
         denoise=lambda: told(scenes_any.MODEL.load(), scenes_any.read),
     )  # fmt: skip
     for name, shipped in dit.FAMILY.items():

@@ -322,16 +322,21 @@ show.table({name: [*values] for name, values in pair_6.items()}, ["the cells of"
 # The eight networks of the first picture, asked 100 sentences of five families. **Predict** which axis matters most here.
 
 # %%
-equal_7 = next(rows for section, rows in board.items() if section.startswith("corners"))
-rows_7 = {name: {q: as_scores(c) for q, c in row["asked"].items()} for name, row in equal_7.items()}
-draw.board(rows_7, ["one object", "position", "two objects"], "Equal work, equal data, one seed: 100 pictures a question")
+FAMILIES = imagen.WORLD.families
+records_7 = {name: model.record()["scores"] for name, model in corners.MODELS.items()}
+of_100 = lambda share: Score(round(100 * share), 100)
+rows_7 = {
+    name: {f: (of_100(scores[f]), of_100(scores[f"{f}, another caption"])) for f in FAMILIES}
+    for name, scores in records_7.items()
+}
+draw.board(rows_7, FAMILIES, "Equal work, equal data, one seed: 100 pictures a family")
 
 # %%
-whole_7 = {name: as_scores(row["whole"]) for name, row in equal_7.items()}
+mean_7 = {name: sum(right.share for right, _ in row.values()) / 5 for name, row in rows_7.items()}
 show.table(
-    {name: [str(right), other.share] for name, (right, other) in whole_7.items()},
-    ["all of the caption, all families", "right", "another caption"], digits=2,
-)  # fmt: skip
+    {name: [str(corners.cell(name)), corners.STEPS[name], mean_7[name]] for name in sorted(mean_7, key=mean_7.get)[::-1]},
+    ["the cell of", "choices", "steps", "right, mean of five families"],
+)
 
 # %% [markdown]
 # CONCLUSION

@@ -14,7 +14,7 @@ from minidiff.training import step_generator
 def test_it_begins_as_the_network_of_families():
     texts = captions(scenes_text.MANY.prompts(20, 0))
     x, t = torch.randn(20, 3, 16, 16, generator=torch.Generator().manual_seed(0)), torch.linspace(0.1, 0.9, 20)
-    old, new = scenes_text.FAMILIES.load(), scenes_any.build().eval()
+    old, new = scenes_text.FAMILIES.load(), scenes_any.build_first().eval()
     with torch.no_grad():
         was = old(x, t, tokens=scenes_text.tokenizer(18).encode(texts))
         torch.testing.assert_close(new(x, t, **scenes_any.read(texts)), was, atol=1e-5, rtol=0)
@@ -33,7 +33,7 @@ def test_texts_of_one_call_have_one_length_and_no_word_is_unknown():
 
 
 def test_batches_are_of_either_length_and_some_rows_are_silent():
-    draw, sizes, silent = scenes_any.draw(8), [], 0
+    draw, sizes, silent = scenes_any.draw(scenes_any.EVERYTHING, 8), [], 0
     empty = {n: scenes_any.tokenizer(n).encode([""])[0] for n in (scenes_any.SHORT, scenes_any.LONG)}
     for step in range(64):
         tokens = draw(step_generator(0, step))["tokens"]
@@ -43,7 +43,7 @@ def test_batches_are_of_either_length_and_some_rows_are_silent():
     assert 2 <= sizes.count(scenes_any.LONG) <= 16
     assert 20 <= silent <= 90  # of 512
     again = draw(step_generator(0, 5))
-    torch.testing.assert_close(again["tokens"], scenes_any.draw(8)(step_generator(0, 5))["tokens"])
+    torch.testing.assert_close(again["tokens"], scenes_any.draw(scenes_any.EVERYTHING, 8)(step_generator(0, 5))["tokens"])
 
 
 def test_the_record_answers_every_question():
