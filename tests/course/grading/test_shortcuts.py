@@ -100,6 +100,17 @@ ANSWERING = {
     "14-follows": set(),
     "14-losses": {"minidiff.nn.masks.blocks"},
     "14-pulls": set(),
+    "15-renamed": set(),
+    "15-weights": set(),
+    "15-cells": {"minidiff.systems.design.Design"},
+    "15-wilson": {"minidiff.judges.scorecard.Score"},
+    "15-cell": {
+        "minidiff.denoiser.Denoiser",
+        "minidiff.training.fit",
+        "minidiff.thresholding.static",
+        "minidiff.samplers.ddim",
+        "minidiff.samplers.sample",
+    },
 }
 
 
