@@ -198,7 +198,8 @@ def own_seeds(seeds: Sequence[int], stage: int) -> list[int]:
 
 def shipped(base: Shipped[Denoiser] | None = None, level: float = LEVEL, bar: bool = False) -> list:
     """`[generate, enlarge, enlarge]` of the shipped models: 16, 32 and 64 pixels."""
-    first = small_of((base or BASE).load(), bar=bar)
+    base = base or BASE
+    first = small_of(base.load(), read_clip if base is BASE_CLIP else read, bar=bar)
     return [first, *(enlarger(up.load(), side, level, bar=bar) for up, side in ((UP_32, 32), (UP_64, 64)))]
 
 

@@ -5,6 +5,7 @@ import torch
 from torch import Tensor
 
 from minidiff.cascade import lowered, noised, staged
+from minidiff.data.captions import captions
 from minidiff.denoiser import Denoiser
 from minidiff.guidance import bind
 from minidiff.judges.scorecard import matches
@@ -139,3 +140,13 @@ def test_bad_arguments_are_named(up: Denoiser, name: str, low: Tensor, seeds: li
     level = 1.5 if name == "level" else 0.1
     with pytest.raises(ValueError, match=name):
         imagen.enlarger(up, 32, level)(low, SENTENCES[:2], 0.0, seeds)
+
+
+def test_each_base_is_told_in_the_words_of_its_own_reader() -> None:
+    """All three draw what their captions say, and not what the next ones say."""
+    prompts = imagen.WORLD.prompts(12, 2, "test")
+    for base in imagen.ENCODERS.values():
+        first, *_ = imagen.shipped(base)
+        pictures = first(captions(prompts), 1.0, range(len(prompts)))
+        right = [int(matches(told, imagen.seen(pictures)).sum()) for told in (prompts, prompts[1:] + prompts[:1])]
+        assert right[0] >= right[1] + 4
