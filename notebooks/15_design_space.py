@@ -104,6 +104,7 @@ def time_of(schedule: Schedule, share: Tensor) -> Tensor:
     return (low + high) / 2
 
 
+# %%
 def renamed(denoise: Denoise, schedule: Schedule, factor: bool = True) -> Denoise:
     """A denoiser of `schedule` as one of the straight path."""
 
@@ -168,6 +169,7 @@ def looked_at(schedule: Schedule, clock: times.Clock, weight: Callable[[Tensor],
     return middle, found / found[middle.abs() < 0.2].mean()
 
 
+# %%
 flow_clock = times.logit_normal(*latent.CLOCK)
 of_eps, of_v = torch.exp, lambda ell: (1 + (ell / 2).exp()) ** 2
 draw.emphasis(
@@ -361,6 +363,7 @@ def samples(cell: Design, sentence: str, seed: int) -> tuple[str, Tensor | None]
     return f"“{sentence}”, by the network of {name}'s cell, w = 1", pictures
 
 
+# %%
 first_8 = atlas.model("Stable Diffusion 3").design
 choices_8 = {a: sorted(v, key=lambda x, a=a: x != getattr(first_8, a)) for a, v in AXES.items()}
 space_8 = show.explore(
