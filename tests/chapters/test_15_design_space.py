@@ -13,7 +13,7 @@ from minidiff.predictions import velocity_weight
 from minidiff.randomness import randn, seeded
 from minidiff.samplers import ddim, euler, sample
 from minidiff.schedules import DDPM, Cosine, Linear
-from minidiff.systems import atlas, corners, leaderboard
+from minidiff.systems import atlas, corners, imagen, leaderboard
 from minidiff.systems.design import AXES, cells, noise_weight, valid
 
 
@@ -135,3 +135,45 @@ def test_the_table_of_real_models_is_the_atlas(lecture):
         ", ".join(map(str, atlas.models_of(cell))): astuple(cell)
         for cell in dict.fromkeys(real.design for real in atlas.MODELS)
     }
+
+
+def test_the_table_of_systems_is_the_leaderboard(lecture):
+    """What the page shows of it, to the per cent."""
+    rows = table_rows(lecture, "|system|10⁶ parameters")
+    heads = next(line for line in lecture.splitlines() if line.startswith("|system|")).strip("|").split("|")
+    found = leaderboard.read()["systems"]
+    assert len(rows) >= 8
+    for name, *shown in rows:
+        cells_of = dict(zip(heads[1:], shown, strict=True))
+        row = found[name]
+        for question in heads[4:-1]:
+            if cells_of[question]:
+                assert int(cells_of[question]) == round(100 * leaderboard.score(row["asked"][question]).share), name
+            else:
+                assert question not in row["asked"], (name, question)
+        assert int(cells_of["another caption"]) == round(100 * leaderboard.score(row["whole"], "other").share)
+        if row["parameters"]:
+            assert float(cells_of["10⁶ parameters"]) == pytest.approx(row["parameters"] / 1e6, rel=0.05)
+
+
+def test_the_table_of_corners_is_their_records(lecture):
+    rows = {row[0]: row[1:] for row in table_rows(lecture, "|the cell of|steps")}
+    assert rows.keys() == corners.MODELS.keys()
+    means = []
+    for name, shown in rows.items():
+        scores = corners.MODELS[name].record()["scores"]
+        own = [100 * scores[family] for family in imagen.WORLD.families]
+        other = [100 * scores[f"{family}, another caption"] for family in imagen.WORLD.families]
+        assert int(shown[0].replace(",", "")) == corners.STEPS[name]
+        assert [int(cell) for cell in shown[1:6]] == [round(share) for share in own]
+        assert int(shown[6]) == pytest.approx(sum(own) / 5, abs=0.51)
+        assert int(shown[7]) == pytest.approx(sum(other) / 5, abs=0.51)
+        means.append(sum(own) / 5)
+    assert means == sorted(means, reverse=True)
+
+
+def test_work_of_a_step(lecture):
+    """Section 4: at equal parameters the work differs."""
+    told = [corners.step_gflops(corners.cell(name)) for name in ("Stable Diffusion 1", "SANA", "Transfusion")]
+    assert "{:.1f}, {:.1f} and {:.1f}·10⁹ operations a step of 32 pictures".format(*told) in lecture
+    assert told[2] > 2 * told[0]
