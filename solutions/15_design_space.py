@@ -72,7 +72,7 @@ levels = {"DDPM, all times alike": DDPM()(even), "flow matching, logit-normal": 
 figure, (ax,) = show.panels(1, 1, size=(5, 2.6))
 for name, (a, s) in levels.items():
     _, at = checked_renamed(torch.zeros(len(a), 1, dtype=a.dtype), a, s)
-    ax.hist(at.numpy(), 50, (0, 1), density=True, histtype="step", label=name, linewidth=2)
+    ax.hist(at.numpy(), 50, range=(0, 1), density=True, histtype="step", label=name, linewidth=2)
 ax.set(xlabel="time on the straight path", ylabel="density", title="DDPM trains mostly near the noise")
 _ = ax.legend()
 
