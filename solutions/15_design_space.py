@@ -423,8 +423,7 @@ def counts(weight: str, t: Tensor) -> Tensor:
 # %%
 def exchanged(asked: str, weight: str, clock: str, seed: int = 0, steps: int = 700, lr: float = 0.015) -> Tensor:
     """Train with these three; pictures of `asked` captions, by DDIM from the same noise."""
-    g = seeded(seed)
-    now = [w.requires_grad_() for w in first_weights(g, latents.shape[1])]
+    now = [w.requires_grad_() for w in first_weights(g := seeded(seed), latents.shape[1])]
     optimizer = torch.optim.Adam(now, lr=lr)
     for i in range(steps):
         optimizer.param_groups[0]["lr"] = lr * (1 - i / steps)
