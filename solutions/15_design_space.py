@@ -423,15 +423,15 @@ def counts(weight: str, t: Tensor) -> Tensor:
 # %%
 def exchanged(asked: str, weight: str, clock: str, seed: int = 0, steps: int = 700, lr: float = 0.015) -> Tensor:
     """Train with these three; pictures of `asked` captions, by DDIM from the same noise."""
-    now = [w.requires_grad_() for w in first_weights(g := seeded(seed), latents.shape[1])]
+    g = seeded(seed)
+    now = [w.requires_grad_() for w in first_weights(g, latents.shape[1])]
     optimizer = torch.optim.Adam(now, lr=lr)
     for i in range(steps):
         optimizer.param_groups[0]["lr"] = lr * (1 - i / steps)
-        rows = torch.randint(len(latents), (48,), generator=g)
-        x0, t = latents[rows], clock_of(clock, g)[:, None]
-        x_t = torch.lerp(x0, torch.randn(x0.shape, generator=g), t)
+        rows, t = torch.randint(len(latents), (48,), generator=g), clock_of(clock, g)[:, None]
+        x_t = torch.lerp(latents[rows], torch.randn((48, 24), generator=g), t)
         with torch.enable_grad():
-            off = picture_of(asked, x_t, t, guess(now, x_t, t[:, 0], told[rows])) - x0
+            off = picture_of(asked, x_t, t, guess(now, x_t, t[:, 0], told[rows])) - latents[rows]
             optimizer.zero_grad()
             (counts(weight, t) * off.square()).mean().backward()
         optimizer.step()
