@@ -72,7 +72,7 @@ levels = {"DDPM, all times alike": DDPM()(even), "flow matching, logit-normal": 
 figure, (ax,) = show.panels(1, 1, size=(5, 2.6))
 for name, (a, s) in levels.items():
     _, at = checked_renamed(torch.zeros(len(a), 1, dtype=a.dtype), a, s)
-    ax.hist(at.numpy(), 50, (0, 1), density=True, histtype="step", label=name, linewidth=2)
+    ax.hist(at.numpy(), 50, range=(0, 1), density=True, histtype="step", label=name, linewidth=2)
 ax.set(xlabel="time on the straight path", ylabel="density", title="DDPM trains mostly near the noise")
 _ = ax.legend()
 
@@ -428,11 +428,10 @@ def exchanged(asked: str, weight: str, clock: str, seed: int = 0, steps: int = 7
     optimizer = torch.optim.Adam(now, lr=lr)
     for i in range(steps):
         optimizer.param_groups[0]["lr"] = lr * (1 - i / steps)
-        rows = torch.randint(len(latents), (48,), generator=g)
-        x0, t = latents[rows], clock_of(clock, g)[:, None]
-        x_t = torch.lerp(x0, torch.randn(x0.shape, generator=g), t)
+        rows, t = torch.randint(len(latents), (48,), generator=g), clock_of(clock, g)[:, None]
+        x_t = torch.lerp(latents[rows], torch.randn((48, 24), generator=g), t)
         with torch.enable_grad():
-            off = picture_of(asked, x_t, t, guess(now, x_t, t[:, 0], told[rows])) - x0
+            off = picture_of(asked, x_t, t, guess(now, x_t, t[:, 0], told[rows])) - latents[rows]
             optimizer.zero_grad()
             (counts(weight, t) * off.square()).mean().backward()
         optimizer.step()
