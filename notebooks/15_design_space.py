@@ -279,7 +279,9 @@ wilson = lambda k, n: Score(k, n).interval
 often_6 = {name: torch.tensor([holds(way, float(p), 100) for p in p_6]) for name, way in
            (("Wilson", wilson), ("p ± 1.96 sd", usual))}  # fmt: skip
 assert often_6["Wilson"].min() > 0.9 > 0.87 > holds(usual, 0.98, 100)
-draw.covers(p_6, often_6, 0.95, "100 pictures: Wilson's interval holds nearly what it promises, the usual one fails near 1")
+draw.covers(
+    p_6, often_6, 0.95, "100 pictures: Wilson's interval holds nearly what it promises, the usual one fails near 1"
+)
 
 # %% [markdown]
 # The second: the best of many. **Predict** the best of twenty systems that are all right in 80 of 100 cases.
@@ -298,7 +300,9 @@ as_scores = lambda counts: (leaderboard.score(counts), leaderboard.score(counts,
 shapes_6 = next(rows for section, rows in board.items() if section.startswith("shapes"))
 rows_6 = {name: {q: as_scores(c) for q, c in row["asked"].items()} for name, row in shapes_6.items()}
 rows_6 = {name: row for name, row in rows_6.items() if "position" in row}  # all but the one of rings
-draw.board(rows_6, ["one object", "position", "two objects", "counting"], "Every system of shapes: 100 pictures a question")
+draw.board(
+    rows_6, ["one object", "position", "two objects", "counting"], "Every system of shapes: 100 pictures a question"
+)
 
 # %% [markdown]
 # One object is nearly solved everywhere, *position* and *counting* are not. Two systems that were asked the *same* prompts with the same seeds can be told apart better than by their intervals: count only the pictures where one is right and the other is not. If they are equal, each such picture is a coin toss (McNemar). **Predict**: SANA's cell and PixArt's, 8 sentences each from above: how many decide?
@@ -336,7 +340,10 @@ draw.board(rows_7, FAMILIES, "Equal work, equal data, one seed: 100 pictures a f
 # %%
 mean_7 = {name: sum(right.share for right, _ in row.values()) / 5 for name, row in rows_7.items()}
 show.table(
-    {name: [str(corners.cell(name)), corners.STEPS[name], mean_7[name]] for name in sorted(mean_7, key=mean_7.get)[::-1]},
+    {
+        name: [str(corners.cell(name)), corners.STEPS[name], mean_7[name]]
+        for name in sorted(mean_7, key=mean_7.get)[::-1]
+    },
     ["the cell of", "choices", "steps", "right, mean of five families"],
 )
 
