@@ -46,9 +46,9 @@ nets = {name: model.load().to(device) for name, model in corners.MODELS.items()}
 # **Eight corners.** Eight networks of 0.6 million parameters, each built as another famous model, each trained with the same number of operations, all asked for the same unseen sentences with the same seeds. **Predict** which row you will like best.
 
 # %%
-asked_0 = [*list(LECTURE.values())[2:], *imagen.WORLD.prompts(6, 12, "test")]
+asked_0 = [*list(LECTURE.values())[2:], *imagen.WORLD.prompts(6, 17, "test")]
 texts_0 = captions(asked_0)
-rows_0 = {name: corners.readable(name, net)(texts_0, 1.0, range(len(texts_0))).cpu() for name, net in nets.items()}
+rows_0 = {name: corners.readable(name, net, 25)(texts_0, 1.0, range(8)).cpu() for name, net in nets.items()}
 right_0 = {name: matches(asked_0, row).tolist() for name, row in rows_0.items()}
 other_0 = sum(int(matches(asked_0[1:] + asked_0[:1], row).sum()) for row in rows_0.values())
 assert sum(map(sum, right_0.values())) > 3 * other_0  # the control: the next sentence
@@ -366,7 +366,7 @@ def samples(cell: Design, sentence: str, seed: int) -> tuple[str, Tensor | None]
     if cell not in trained_8:
         return f"It can be built, but was not trained here: minidiff's {cell.side}-px pictures of it are noise.", None
     name = trained_8[cell]
-    pictures = corners.readable(name, nets[name])([sentence] * 4, 1.0, range(seed, seed + 4)).cpu()
+    pictures = corners.readable(name, nets[name], 25)([sentence] * 4, 1.0, range(seed, seed + 4)).cpu()
     return f"“{sentence}”, by the network of {name}'s cell, w = 1", pictures
 
 

@@ -10,6 +10,7 @@ All are small and stop early: these are differences at equal work, not what a de
 from functools import partial
 from typing import Any
 
+import torch
 import torch.nn.functional as F
 
 from minidiff.backbones.transfusion import Transfusion
@@ -41,6 +42,7 @@ def cell(name: str) -> Design:
     return atlas.model(name).design
 
 
+@torch.enable_grad()
 def step_gflops(design: Design, batch: int = BATCH) -> float:
     """10⁹ operations of one training step: loss, gradients, reader; not the pictures' own making."""
     model = initialised(design.build, 0)
@@ -48,9 +50,9 @@ def step_gflops(design: Design, batch: int = BATCH) -> float:
     return gflops(lambda: model.loss(**rows).mean().backward())
 
 
-def readable(name: str, model: Denoiser | Transfusion, batch: int = 100) -> Generate:
+def readable(name: str, model: Denoiser | Transfusion, steps: int = 50, batch: int = 100) -> Generate:
     """`generate(texts, w, seeds)` → (B, 3, 64, 64), as the judge reads sprites: 16 pixels a side are repeated."""
-    generate = cell(name).pictures_of(model, batch=batch)
+    generate = cell(name).pictures_of(model, steps, batch)
     return lambda texts, w, seeds: F.interpolate(generate(texts, w, seeds), size=(64, 64), mode="nearest")
 
 
