@@ -68,7 +68,7 @@ def board(rows: Mapping[str, Mapping[str, tuple[Score, Score]]], questions: Sequ
     axes[0].set_yticks(range(len(rows)), list(rows), fontsize=8)
     axes[0].invert_yaxis()
     handles = [axes[0].plot([], [], m, color=c, label=n)[0] for m, c, n in (("o-", BLUE, "own"), ("x", RED, "another"))]
-    axes[-1].legend(handles=handles, title="caption", loc="lower right")
+    axes[-1].legend(handles=handles, title="caption", loc="center left", bbox_to_anchor=(1.0, 0.5))
     axes[0].figure.suptitle(title)
 
 
