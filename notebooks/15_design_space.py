@@ -274,6 +274,7 @@ def usual(k: int, n: int) -> tuple[float, float]:
     return share - wide, share + wide
 
 
+# %%
 p_6 = torch.linspace(0.5, 0.995, 100)
 wilson = lambda k, n: Score(k, n).interval
 often_6 = {name: torch.tensor([holds(way, float(p), 100) for p in p_6]) for name, way in

@@ -48,7 +48,7 @@ def test_every_text_to_image_system_that_is_shipped_takes_part():
         "fashion-clean-classifier", "fashion-denoiser", "fashion-judge", "fashion-noisy-classifier", "dit-fashion",
         "sprite-features", "strings-autoencoder", "strings-latent", "text-lm", "imagen-32-plain", "llm",
         "clip-scenes", "clip-scenes-hard", "clip-sprites", "clip-sprites-plain", "clip-german", "clip-emoji", "vlm",
-        "vlm-editor", "sdxl-unsized", "frames",
+        "vlm-editor", "sdxl-unsized", "frames", "scenes-any-first",
     }  # fmt: skip
     assert set(catalogue.shipped()) - others <= drawn
     assert [name for name in systems if not systems[name].parts] == ["exact sampler", "exact sampler, 64 px"]
