@@ -359,9 +359,23 @@ show.table(
 )
 
 # %% [markdown]
-# Five pairs of cells differ on one axis alone. *Paradigm*: PixArt-α to SANA, Transfusion to HunyuanImage 3.0: by far the largest steps. Look at the first picture again: PixArt's cell draws what was asked, and draws it uncleanly, so that the judge refuses it. (It is no law: Stable Diffusion 1's cell is a DDPM, too, and its U-Net does well.) *Conditioning*: SANA to Flux 2 to HunyuanImage 3.0 goes down: each step costs more, so that fewer pictures were seen, and in one sequence reading has to be learned as well. *Encoder*: Stable Diffusion 3 to Flux 2.
+# Five pairs of cells differ on one axis alone. *Paradigm*: PixArt-α to SANA, Transfusion to HunyuanImage 3.0: by far the largest steps. *Conditioning*: SANA to Flux 2 to HunyuanImage 3.0 goes down. *Encoder*: Stable Diffusion 3 to Flux 2. But these shares ask for all of a caption and nothing else. Look at the first picture again: PixArt's cell mostly draws what was asked, uncleanly. The leaderboard's question *position* asks only whether both things are there, one beside the other as told. **Predict** what it says.
+
+# %%
+asked_7 = ["one object", "position", "two objects"]
+cells_7 = {name: found["systems"][f"{name}'s cell"] for name in corners.MODELS}
+rows_7b = {
+    name: [100 * total_7[name], *(100 * leaderboard.score(row["asked"][q]).share for q in asked_7)]
+    for name, row in cells_7.items()
+}
+assert rows_7b["PixArt-α"][2] > 70 > 30 > rows_7b["PixArt-α"][0]
+assert min(rows_7b[name][2] for name in ("SANA", "Flux 2", "HunyuanImage 3.0")) > 90
+show.table(rows_7b, ["right, of 100", "all of it, clean", *asked_7], digits=2)
+
+# %% [markdown]
+# PixArt's cell obeys, and is not clean; Transfusion's does not obey yet. From SANA to Flux 2 to HunyuanImage 3.0 *position* stays where it was. And the paradigm is no law: Stable Diffusion 1's cell is a DDPM, too, and its U-Net does well.
 #
-# So the ladder that the years suggest is not what ten minutes of one core show: with little work, the newest corners are not the best. One seed, one learning rate for all; what a thousand times the work would say is another question.
+# So the ladder that the years suggest is not what ten minutes of one core show: with equal, little work, the newest corners do not draw best. One seed, one learning rate for all; what a thousand times the work would say is another question.
 #
 # ## 8. Your turn: five choices (extra, 15 minutes)
 #

@@ -14,7 +14,7 @@ from minidiff.randomness import randn, seeded
 from minidiff.samplers import ddim, euler, sample
 from minidiff.schedules import DDPM, Cosine, Linear
 from minidiff.systems import atlas, corners, imagen, leaderboard
-from minidiff.systems.design import AXES, cells, noise_weight, valid
+from minidiff.systems.design import AXES, cells, differing, noise_weight, valid
 
 
 @pytest.fixture(scope="module")
@@ -177,3 +177,19 @@ def test_work_of_a_step(lecture):
     told = [corners.step_gflops(corners.cell(name)) for name in ("Stable Diffusion 1", "SANA", "Transfusion")]
     assert "{:.1f}, {:.1f} and {:.1f}·10⁹ operations a step of 32 pictures".format(*told) in lecture
     assert told[2] > 2 * told[0]
+
+
+def test_what_position_alone_says_of_the_corners(lecture):
+    """Section 7's text: obeying and drawing cleanly are two things."""
+    asked = {name: leaderboard.read()["systems"][f"{name}'s cell"]["asked"] for name in corners.MODELS}
+    share = lambda name, question: round(100 * leaderboard.score(asked[name][question]).share)
+    told = {name: share(name, "position") for name in asked}
+    assert f"PixArt's cell is right in {told['PixArt-α']} of 100, SANA's in {told['SANA']}" in lecture
+    assert f"Transfusion's cell ({told['Transfusion']})" in lecture
+    assert f"HunyuanImage 3.0's ({told['HunyuanImage 3.0']})" in lecture
+    ladder = [share(name, "two objects") for name in ("SANA", "Flux 2", "HunyuanImage 3.0")]
+    assert "*two objects*: {}, {}, {}".format(*ladder) in lecture
+    means = {n: sum(m.record()["scores"][f] for f in imagen.WORLD.families) / 5 for n, m in corners.MODELS.items()}
+    for a, b in (("PixArt-α", "SANA"), ("Transfusion", "HunyuanImage 3.0"), ("Stable Diffusion 3", "Flux 2")):
+        assert len(differing(corners.cell(a), corners.cell(b))) == 1
+        assert f"{means[a]:.2f} → {means[b]:.2f}".replace("0.", ".") in lecture
