@@ -212,7 +212,6 @@ health.examine()
 # | 13 | How text enters: cross-attention, double stream, single stream | [lecture](../lectures/13_how_text_enters.md) | [notebook](13_how_text_enters.ipynb) | [exercises](../exercises/13_how_text_enters.ipynb) |
 # | 14 | One transformer for both: Transfusion, Hunyuan, the GPT-4o guess | [lecture](../lectures/14_one_transformer.md) | [notebook](14_one_transformer.ipynb) | [exercises](../exercises/14_one_transformer.ipynb) |
 # | 15 | The design space: 72 cells, a leaderboard, corners at equal work | [lecture](../lectures/15_design_space.md) | [notebook](15_design_space.ipynb) | [exercises](../exercises/15_design_space.ipynb) |
-# | 15 | The design space |  | |  |
 # | **III** | **Video** | | | |
 # | 16 | From images to video: Sora patches, Imagen Video, Make-A-Video |  | |  |
 # | 17 | Tune-A-Video and inversion |  | |  |

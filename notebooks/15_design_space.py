@@ -155,7 +155,7 @@ assert torch.allclose(torch.tensor(weights_2["velocity: (1 + exp(ℓ/2))²"]), (
 show.table(weights_2, ["weight of ‖x̂ − x₀‖² at ℓ =", "−6 (t = .95)", "−3", "0", "3"])
 
 # %% [markdown]
-# At much noise DDPM's loss hardly asks; flow matching's does. And at much noise it is decided what will be where. Together with *how often* a level of noise is met, a weight and a clock are nearly all that is left of the paradigm. (Nearly: a network errs in what it is asked, see the lecture and exercise 15-open.) Four combinations:
+# At much noise DDPM's loss hardly asks; flow matching's does. And at much noise it is decided what will be where. Together with *how often* a level of noise is met, a weight and a clock are nearly all that is left of the paradigm. (Nearly: a network errs in what it is asked, see the lecture and the open experiment.) Four combinations:
 
 
 # %%
