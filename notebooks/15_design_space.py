@@ -352,7 +352,7 @@ show.table(
 # %%
 show.table(
     {
-        name: [str(corners.cell(name)), corners.STEPS[name], total_7[name]]
+        name: [str(corners.cell(name)), corners.MODELS[name].steps, total_7[name]]
         for name in sorted(total_7, key=total_7.get)[::-1]
     },
     ["the cell of", "choices", "steps", "right, mean of five families"],

@@ -25,14 +25,13 @@ from minidiff.systems.shipped import Shipped
 from minidiff.training import step_generator
 
 WORK, BATCH = 24_000.0, 32
-"""10⁹ operations of a training run: ten minutes or so of one core. Pictures of a step."""
-STEPS = {
-    "Imagen": 5989, "Stable Diffusion 1": 6739, "PixArt-α": 3940, "SANA": 3940, "Stable Diffusion 3": 2836,
-    "Flux 2": 3323, "Transfusion": 2756, "HunyuanImage 3.0": 2756,
+"""10⁹ operations of a training run, 12 to 15 minutes of a busy core; pictures of a step."""
+CORNERS = {
+    "Imagen": ("imagen", 5989), "Stable Diffusion 1": ("sd-1", 6739), "PixArt-α": ("pixart", 3940),
+    "SANA": ("sana", 3940), "Stable Diffusion 3": ("sd-3", 2836), "Flux 2": ("flux-2", 3323),
+    "Transfusion": ("transfusion", 2756), "HunyuanImage 3.0": ("hunyuan", 2756),
 }  # fmt: skip
-"""Real model → steps of its cell's network: `WORK` / `step_gflops`."""
-
-
+"""Real model → the file of its cell's network, and its steps: `WORK` / `step_gflops`."""
 OPTIONS: dict[str, Any] = {"optimizer": Muon, "groups": stable_diffusion.groups, "ema_decay": 0.998}
 """Of `training.fit`."""
 
@@ -73,20 +72,15 @@ def frozen(design: Design) -> tuple[Shipped, ...]:
     return tuple(used)
 
 
-def _corner(name: str, file: str) -> Shipped[Denoiser | Transfusion]:
+def _corner(name: str) -> Shipped[Denoiser | Transfusion]:
+    file, steps = CORNERS[name]
     return Shipped(
         name=f"corner-{file}", purpose=f"the cell of {name}: {cell(name)}; equal work (chapter 15)",
-        build=lambda: cell(name).build(), draw=lambda: cell(name).draw(BATCH), steps=STEPS[name],
-        scores=partial(scores, name), bits=8, apart=".encoder.",
-        options=OPTIONS,
+        build=lambda: cell(name).build(), draw=lambda: cell(name).draw(BATCH), steps=steps,
+        scores=partial(scores, name), bits=8, apart=".encoder.", options=OPTIONS,
     )  # fmt: skip
 
 
-IMAGEN, SD_1, PIXART, SANA, SD_3, FLUX_2, TRANSFUSION, HUNYUAN = (
-    _corner(name, file)
-    for name, file in zip(
-        STEPS, ("imagen", "sd-1", "pixart", "sana", "sd-3", "flux-2", "transfusion", "hunyuan"), strict=True
-    )
-)
-MODELS = dict(zip(STEPS, (IMAGEN, SD_1, PIXART, SANA, SD_3, FLUX_2, TRANSFUSION, HUNYUAN), strict=True))
+IMAGEN, SD_1, PIXART, SANA, SD_3, FLUX_2, TRANSFUSION, HUNYUAN = map(_corner, CORNERS)
+MODELS = dict(zip(CORNERS, (IMAGEN, SD_1, PIXART, SANA, SD_3, FLUX_2, TRANSFUSION, HUNYUAN), strict=True))
 """Real model → what is shipped of its cell."""

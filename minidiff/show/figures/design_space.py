@@ -46,7 +46,7 @@ def best_of(shares: Tensor, truth: float, title: str) -> None:
     n = len(shares)
     for name, values, colour in (("one system", shares[:, 0], BLUE), ("the best of them", shares.amax(1), ORANGE)):
         level, count = torch.unique(values, return_counts=True)
-        ax.bar(level, count / n, width=0.008, alpha=0.7, label=name, color=colour)
+        ax.bar(level.tolist(), (count / n).tolist(), width=0.008, alpha=0.7, label=name, color=colour)
     ax.axvline(truth, color=BLACK, linestyle=":", label="the truth of all")
     ax.set(xlabel="share right", ylabel="share of rounds", title=title)
     ax.legend()

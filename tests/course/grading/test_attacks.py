@@ -400,7 +400,7 @@ def test_every_kind_of_attack_is_in_the_sample():
 def test_no_attack_earns_a_mark(graded, name):
     attack, (student, id) = ATTACKS[name], graded.where[name]
     item = graded.item(student, id)
-    if item.state is State.TIMEOUT and State.TIMEOUT not in attack.states and student in graded.books:
+    if item.state is State.TIMEOUT and State.TIMEOUT not in attack.states:
         # A busy machine may not get to it within the class's seconds: then it is marked alone, with patience.
         item = marked_alone({id: f"{attack.source}\n{FUNCTIONS[id]} = answer"}, id, 12 * SECONDS)
     assert item.state in attack.states, item.message
