@@ -8,8 +8,8 @@ long caption, the last is named after 100 words.
 FIRST   all families, 20,000 steps: all questions but these two are answered
 MODEL   FIRST, trained on with more of what it found hard: rings, three and four objects, long captions
 
-`surrounding` stands at .8, not above: .80 of 150 held-out captions, .78 of the first 100 of them, .79 of 200 contents of
-the training split, and guidance (w = 0 to 2) changes nothing. So it is not yet learned to the end; the others are.
+`surrounding` stands at .8, not above: .80 of 150 held-out captions, .78 of the first 100 of them, .79 of 200 contents
+of the training split, with w from 0 to 2. So it is not yet learned to the end; the other questions are.
 """
 
 from collections.abc import Sequence
