@@ -78,7 +78,7 @@ assert len(here_1) == 11
 draw.space("40 of 72 cells can be built (grey: cannot); twenty real models sit in eleven")
 
 # %% [markdown]
-# Most cells are empty, and nothing forbids them: nobody seems to have put flow matching on a U-Net of pixels that CLIP reads for. Where a cell cannot be, the library says which two choices clash:
+# Most cells are empty, and nothing forbids them: none of the twenty puts flow matching on a U-Net of pixels that CLIP reads for. Where a cell cannot be, the library says which two choices clash:
 
 # %%
 show.table(

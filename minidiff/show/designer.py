@@ -56,6 +56,7 @@ def designer(samples: Samples) -> Callable[..., Figure]:
         cell = Design(paradigm, space, architecture, encoder, conditioning)  # type: ignore[arg-type]
         figure, (left, right) = panels(1, 2, size=(5.6, 4.4), width_ratios=(1, 1.1))
         mapped(left, cell, names=False)
+        left.set_xlabel("• a real model · grey: cannot be built · framed: chosen", fontsize=8)
         right.set_axis_off()
         lines = "\n".join(fill(line, 78, subsequent_indent="  ") for line in told(cell).split("\n"))
         right.text(0, 1, lines, va="top", fontsize=8, transform=right.transAxes)
